@@ -1,0 +1,224 @@
+import Cryptography
+import MeshBase
+import NetAddress
+import PathDiscovery
+import Testing
+
+/// Two or three members and a wire between them, as values.
+private struct Site {
+    var finders: [PathFinder] = []
+    var addresses: [SocketAddress] = []
+    var random = SeededGenerator(seed: 7)
+    var now = BootInstant(nanoseconds: 1_000_000_000)
+    var log: [[PathAction]] = []
+
+    static let meshID = [UInt8](repeating: 9, count: 16)
+
+    static func configuration(
+        _ number: UInt8, discovery: UInt8 = 1, mesh: [UInt8] = meshID
+    ) -> PathConfiguration {
+        let secret = { (tag: UInt8) in SecretBytes(copying: [UInt8](repeating: tag, count: 32)) }
+        let signing = SigningKey(seed: secret(number))
+        let staticKey = StaticPrivateKey(secret(number + 100))
+        let credential = signing.publicKey.bytes.bytes + staticKey.publicKey.bytes.bytes
+        return PathConfiguration(
+            meshID: mesh, discoverySecret: secret(discovery), admissionSecret: secret(2),
+            signingKey: signing, staticKey: staticKey, credential: credential, suites: 1,
+            capabilities: 0, bootNonce: UInt64(number) + 1,
+            verifyCredential: { bytes in
+                guard bytes.count == 64, let node = Bytes32(bytes.prefix(32)),
+                    let key = Bytes32(bytes.suffix(32))
+                else { return nil }
+                return PeerCredential(node: NodeID(node), staticKey: StaticPublicKey(key))
+            })
+    }
+
+    init(_ configurations: [PathConfiguration]) {
+        for (index, configuration) in configurations.enumerated() {
+            finders.append(PathFinder(configuration: configuration))
+            addresses.append(SocketAddress(ip: .v4(0x0A00_0001 + UInt32(index)), port: 7000))
+            log.append([])
+        }
+    }
+
+    /// Runs due timers and delivers until the wire is quiet.
+    mutating func settle() {
+        for index in finders.indices {
+            var actions: [PathAction] = []
+            finders[index].timeout(at: now, random: &random, into: &actions)
+            deliver(actions, from: index)
+        }
+    }
+
+    mutating func deliver(_ actions: [PathAction], from sender: Int) {
+        log[sender] += actions
+        for case .send(let datagram, let target) in actions {
+            guard let receiver = addresses.firstIndex(of: target) else { continue }
+            var replies: [PathAction] = []
+            finders[receiver].receive(
+                datagram, from: addresses[sender], at: now, random: &random, into: &replies)
+            deliver(replies, from: receiver)
+        }
+    }
+}
+
+private func introductions(_ actions: [PathAction]) -> [PeerIntroduction] {
+    actions.compactMap { if case .introduced(let introduction) = $0 { introduction } else { nil } }
+}
+
+private func state(_ finder: PathFinder) -> UInt64 {
+    var fingerprint = Fingerprint()
+    finder.fingerprint(into: &fingerprint)
+    return fingerprint.value
+}
+
+@Test func twoMembersMeetByOneAddress() {
+    var site = Site([Site.configuration(1), Site.configuration(2)])
+    site.finders[0].addCandidate(site.addresses[1], source: .lan, at: site.now)
+    site.settle()
+    #expect(introductions(site.log[0]).map(\.isProven) == [true])
+    #expect(introductions(site.log[1]).map(\.isProven) == [false])
+    #expect(site.finders[0].deadline == nil, "a contact that answered is not knocked at again")
+
+    var actions: [PathAction] = []
+    let peer = introductions(site.log[0])[0].peer.node
+    site.finders[0].send([1, 2, 3], to: peer, random: &site.random, into: &actions)
+    site.deliver(actions, from: 0)
+    let received = site.log[1].compactMap {
+        if case .message(_, let body) = $0 { body } else { nil }
+    }
+    #expect(received == [[1, 2, 3]])
+}
+
+@Test func strangersGetNoAnswer() {
+    let stranger = Site.configuration(2, discovery: 55)
+    let otherMesh = Site.configuration(3, mesh: [UInt8](repeating: 8, count: 16))
+    var site = Site([Site.configuration(1), stranger, otherMesh])
+    for index in [1, 2] {
+        site.finders[index].addCandidate(site.addresses[0], source: .lan, at: site.now)
+    }
+    let before = state(site.finders[0])
+    site.settle()
+    #expect(state(site.finders[0]) == before)
+    #expect(site.log[0].count == 2)
+    for action in site.log[0] {
+        guard case .dropped(.unauthenticated) = action else {
+            Issue.record("a stranger caused \(action)")
+            return
+        }
+    }
+}
+
+@Test func garbageOfEveryLengthChangesNothing() {
+    var site = Site([Site.configuration(1), Site.configuration(2)])
+    site.finders[0].addCandidate(site.addresses[1], source: .lan, at: site.now)
+    site.settle()
+    let before = state(site.finders[1])
+    for length in 0..<1_500 {
+        var datagram = site.random.bytes(length)
+        for (index, byte) in [0xEB, 0x56, 1, UInt8(length % 5)].enumerated() where index < length {
+            datagram[index] = byte
+        }
+        var actions: [PathAction] = []
+        site.finders[1].receive(
+            datagram, from: site.addresses[0], at: site.now, random: &site.random, into: &actions)
+        #expect(actions.count == 1)
+        guard case .dropped = actions.first else {
+            Issue.record("length \(length) caused \(actions)")
+            return
+        }
+    }
+    #expect(state(site.finders[1]) == before)
+}
+
+@Test func replayedMessagesAreRefusedAndDoNotMoveThePath() {
+    var site = Site([Site.configuration(1), Site.configuration(2)])
+    site.finders[0].addCandidate(site.addresses[1], source: .lan, at: site.now)
+    site.settle()
+    let node = (0...1).map { site.finders[$0].localNode }
+    var actions: [PathAction] = []
+    site.finders[0].send([7], to: node[1], random: &site.random, into: &actions)
+    guard case .send(let datagram, _) = actions[0] else { return }
+    let elsewhere = SocketAddress(ip: .v4(0x0A09_0909), port: 9)
+    for attempt in 0..<3 {
+        var results: [PathAction] = []
+        let source = attempt == 0 ? site.addresses[0] : elsewhere
+        site.finders[1].receive(
+            datagram, from: source, at: site.now, random: &site.random, into: &results)
+        if attempt == 0 {
+            guard case .message = results[0] else { Issue.record("lost"); return }
+        } else {
+            guard case .dropped(.replayed) = results[0] else { Issue.record("replayed"); return }
+        }
+    }
+    #expect(site.finders[1].address(of: node[0]) == site.addresses[0])
+
+    var fresh: [PathAction] = []
+    site.finders[0].send([8], to: node[1], random: &site.random, into: &fresh)
+    guard case .send(let next, _) = fresh[0] else { return }
+    var results: [PathAction] = []
+    site.finders[1].receive(
+        next, from: elsewhere, at: site.now, random: &site.random, into: &results)
+    #expect(site.finders[1].address(of: node[0]) == elsewhere, "a fresh message moves the path")
+}
+
+@Test func aReplayedHelloRevealsPresenceAndNothingElse() {
+    var site = Site([Site.configuration(1), Site.configuration(2)])
+    site.finders[0].addCandidate(site.addresses[1], source: .lan, at: site.now)
+    var actions: [PathAction] = []
+    site.finders[0].timeout(at: site.now, random: &site.random, into: &actions)
+    guard case .send(let hello, _) = actions[0] else { return }
+    site.deliver(actions, from: 0)
+    let elsewhere = SocketAddress(ip: .v4(0x0A09_0909), port: 9)
+    var results: [PathAction] = []
+    site.finders[1].receive(
+        hello, from: elsewhere, at: site.now, random: &site.random, into: &results)
+    #expect(site.finders[1].address(of: site.finders[0].localNode) == site.addresses[0])
+    guard case .send(let welcome, let target) = results[0] else {
+        Issue.record("no welcome")
+        return
+    }
+    #expect(target == elsewhere && welcome.count <= hello.count)
+}
+
+@Test func welcomesAreBoundedPerAddress() {
+    var site = Site([Site.configuration(1), Site.configuration(2)])
+    site.finders[0].addCandidate(site.addresses[1], source: .lan, at: site.now)
+    var actions: [PathAction] = []
+    site.finders[0].timeout(at: site.now, random: &site.random, into: &actions)
+    guard case .send(let hello, _) = actions[0] else { return }
+    var welcomes = 0
+    for _ in 0..<100 {
+        var results: [PathAction] = []
+        site.finders[1].receive(
+            hello, from: site.addresses[0], at: site.now, random: &site.random, into: &results)
+        for case .send in results { welcomes += 1 }
+    }
+    #expect(welcomes == 20)
+}
+
+@Test func ourOwnAddressIsLearntAndLeftAlone() {
+    var site = Site([Site.configuration(1)])
+    site.finders[0].addCandidate(site.addresses[0], source: .configured, at: site.now)
+    site.settle()
+    site.now = site.now + .seconds(60)
+    site.finders[0].addCandidate(site.addresses[0], source: .configured, at: site.now)
+    site.settle()
+    #expect(introductions(site.log[0]).isEmpty)
+}
+
+@Test func configuredAddressesAreTriedForEverAndOthersAreNot() {
+    var site = Site([Site.configuration(1)])
+    let quiet = (1...2).map { SocketAddress(ip: .v4(0x0A00_0100 + UInt32($0)), port: 7) }
+    site.finders[0].addCandidate(quiet[0], source: .configured, at: site.now)
+    site.finders[0].addCandidate(quiet[1], source: .member, at: site.now)
+    for _ in 0..<200 {
+        site.settle()
+        site.now = site.now + .seconds(5)
+    }
+    let knocks = quiet.map { target in
+        site.log[0].filter { if case .send(_, target) = $0 { true } else { false } }.count
+    }
+    #expect(knocks[0] > 60)
+    #expect(knocks[1] == 8)
+}
