@@ -1,0 +1,58 @@
+import HTTPAPI
+
+/// A node whose answers a test can foresee.
+actor FakeNode: ControlHandle {
+    private var entries: [String: LedgerEntryModel] = [:]
+    static let id = String(repeating: "ab", count: 32)
+    static let peer = String(repeating: "cd", count: 32)
+
+    func status() -> StatusModel {
+        StatusModel(
+            node: NodeModel(
+                id: FakeNode.id, hostname: "a", ipv4: "10.1.0.7", ipv6: "fd00::7", port: 40_000,
+                version: "0.1"),
+            peers: [
+                PeerModel(
+                    id: FakeNode.peer, hostname: "b", state: .alive, path: .direct, rttMs: 0.25)
+            ],
+            cluster: ClusterModel(phase: .none))
+    }
+
+    func clusterStatus() -> ClusterStatusModel {
+        ClusterStatusModel(cluster: ClusterModel(phase: .none))
+    }
+
+    func ping(_ node: String, timeoutMilliseconds: Int) throws(ControlFailure) -> PingModel {
+        switch node {
+        case "b": return PingModel(id: FakeNode.peer, hostname: "b", rttMs: 0.25, path: .direct)
+        case "dangerous": throw ControlFailure(.refused, "no", fix: "do not")
+        case "busy": throw ControlFailure(.unavailable, "not now", fix: "later")
+        default: throw ControlFailure(.notFound, "nobody is called \(node)", fix: "see peers")
+        }
+    }
+
+    func names() -> [NameModel] {
+        [NameModel(name: "a.mesh.internal", addresses: ["10.1.0.7", "fd00::7"], id: FakeNode.id)]
+    }
+
+    func ledgerEntries(bucket: String?) -> [LedgerEntryModel] {
+        entries.values.filter { bucket == nil || $0.bucket == bucket }
+            .sorted { ($0.bucket, $0.key) < ($1.bucket, $1.key) }
+    }
+
+    func putLedgerEntry(bucket: String, key: String, value: [UInt8]) throws(ControlFailure)
+        -> LedgerEntryModel
+    {
+        let version = (entries["\(bucket)/\(key)"]?.version ?? 0) + 1
+        let entry = LedgerEntryModel(
+            bucket: bucket, key: key, owner: FakeNode.id, version: version, value: value)
+        entries["\(bucket)/\(key)"] = entry
+        return entry
+    }
+
+    func deleteLedgerEntry(bucket: String, key: String) throws(ControlFailure) {
+        guard entries.removeValue(forKey: "\(bucket)/\(key)") != nil else {
+            throw ControlFailure(.notFound, "no entry", fix: "list them")
+        }
+    }
+}
