@@ -1,0 +1,113 @@
+import MeshBase
+
+/// What decides whether two questions have the same answer: DO and CD change what an upstream
+/// sends (RFC 4035 section 4.7), so they are part of the key.
+struct QuestionKey: Hashable, Sendable {
+    let question: DNSQuestion
+    let dnssecOK: Bool
+    let checkingDisabled: Bool
+}
+
+/// Replies of upstreams for as long as they are true, and an hour longer for the case that no
+/// upstream answers (RFC 8767).
+package struct AnswerCache {
+    private var slots: [Slot] = []
+    private var index: [QuestionKey: Int] = [:]
+    /// Where the search for an entry to replace goes on: second chance, so that one sweep of
+    /// names asked once does not push out the names asked often.
+    private var hand = 0
+    private var storedBytes = 0
+    private let capacity: Int
+
+    private struct Slot {
+        var key: QuestionKey
+        var reply: UpstreamReply
+        var storedAt: BootInstant
+        var wasUsed: Bool
+    }
+
+    struct Hit {
+        let reply: UpstreamReply
+        /// Whole seconds since the reply arrived.
+        let age: UInt32
+        let isStale: Bool
+    }
+
+    /// Larger replies are rare and would let a few names fill the cache.
+    private static let maximumReplySize = 4096
+    /// Entries beside this many bytes of replies: a resolver for one machine needs few.
+    private static let maximumBytes = 8 << 20
+    /// RFC 8767 section 5 allows one to three days; an hour bridges an upstream's restart.
+    private static let staleWindow: Duration = .seconds(3600)
+
+    package init(capacity: Int) {
+        self.capacity = max(1, capacity)
+    }
+
+    package var count: Int { slots.count }
+
+    /// The reply for `key`, fresh or stale; `nil` when there is none or it is too old for both.
+    mutating func find(_ key: QuestionKey, at now: BootInstant) -> Hit? {
+        guard let position = index[key] else { return nil }
+        let slot = slots[position]
+        let expiry = slot.storedAt + .seconds(Int64(slot.reply.lifetime))
+        guard now < expiry + AnswerCache.staleWindow else { return nil }
+        slots[position].wasUsed = true
+        let age = UInt32(clamping: (now - slot.storedAt).components.seconds)
+        return Hit(reply: slot.reply, age: age, isStale: now >= expiry)
+    }
+
+    /// Keeps `reply` when it may be kept.
+    ///
+    /// A failure never replaces an answer: the stale answer is worth more.
+    mutating func store(_ reply: UpstreamReply, for key: QuestionKey, at now: BootInstant) {
+        guard reply.lifetime > 0, reply.size <= AnswerCache.maximumReplySize else { return }
+        if let position = index[key] {
+            let old = slots[position]
+            let isUseful =
+                now < old.storedAt + .seconds(Int64(old.reply.lifetime))
+                + AnswerCache.staleWindow
+            if reply.isFailure, !old.reply.isFailure, isUseful { return }
+            storedBytes += reply.size - old.reply.size
+            slots[position] = Slot(key: key, reply: reply, storedAt: now, wasUsed: true)
+        } else {
+            index[key] = slots.count
+            storedBytes += reply.size
+            slots.append(Slot(key: key, reply: reply, storedAt: now, wasUsed: false))
+        }
+        while slots.count > capacity || storedBytes > AnswerCache.maximumBytes {
+            removeOne()
+        }
+    }
+
+    package mutating func removeAll() {
+        self = AnswerCache(capacity: capacity)
+    }
+
+    /// Removes the next entry that was not used since the hand last passed.
+    private mutating func removeOne() {
+        while true {
+            if hand >= slots.count { hand = 0 }
+            guard slots[hand].wasUsed else { break }
+            slots[hand].wasUsed = false
+            hand += 1
+        }
+        storedBytes -= slots[hand].reply.size
+        index[slots[hand].key] = nil
+        let last = slots.removeLast()
+        // The entry just added sits at the end; it moves to the gap unless it is the gap.
+        guard hand < slots.count else { return }
+        slots[hand] = last
+        index[last.key] = hand
+        hand += 1
+    }
+
+    func fingerprint(into fingerprint: inout Fingerprint) {
+        fingerprint.mix(slots.count)
+        for slot in slots {
+            fingerprint.mix(slot.key.question.name.wire)
+            fingerprint.mix(slot.storedAt)
+            slot.reply.fingerprint(into: &fingerprint)
+        }
+    }
+}
