@@ -1,0 +1,108 @@
+import MeshBase
+import NetAddress
+
+extension ClusterCoordinator {
+    /// Joiners at this server: served one after the other.
+    struct AdmissionDesk: Hashable, Sendable {
+        /// One place per joiner, first come first served.
+        var queue: [Admission] = []
+        /// Finished grants, so that a repeated request gets the same answer.
+        var grants: [IssuedGrant] = []
+
+        /// A mesh joins a handful of machines at once; others come back in a few seconds.
+        static let queueLimit = 8
+        /// 16 grants of at most 9 KB, for two minutes each.
+        static let grantLimit = 16
+
+        var expiry: BootInstant? { grants.map { $0.expires }.min() }
+
+        mutating func expire(at instant: BootInstant) {
+            grants.removeAll { $0.expires <= instant }
+        }
+    }
+
+    struct IssuedGrant: Hashable, Sendable {
+        var joiner: NodeID
+        var nonce: [UInt8]
+        var parts: [GrantPart]
+        var expires: BootInstant
+    }
+
+    /// Takes a request to the desk, or answers it at once.
+    mutating func take(
+        _ request: JoinRequest, from peer: ClusterPeer, at now: Now,
+        into actions: inout [ClusterAction]
+    ) -> ClusterDropReason? {
+        let nonce = request.nonce
+        guard case .running(let cluster, .server) = stage, isReadyServer else {
+            answer(peer.id, .wait(nonce: nonce, .notServing), into: &actions)
+            return nil
+        }
+        guard request.cluster == cluster else {
+            answer(peer.id, .refusal(nonce: nonce, .wrongCluster), into: &actions)
+            return nil
+        }
+        if let grant = desk.grants.first(where: { $0.joiner == peer.id && $0.nonce == nonce }) {
+            hand(grant, into: &actions)
+            return nil
+        }
+        guard let joiner = identity(of: peer) else {
+            answer(peer.id, .wait(nonce: nonce, .addressUnsettled), into: &actions)
+            return nil
+        }
+        if case .admit(let current) = pending?.command, current.joiner.node == peer.id {
+            return nil
+        }
+        let admission = Admission(
+            nonce: nonce, joiner: joiner, joinerKey: peer.staticKey,
+            request: request.signingRequest, wish: request.wish,
+            serverLimit: configuration.serverLimit, replaces: request.replaces,
+            cluster: cluster)
+        if let index = desk.queue.firstIndex(where: { $0.joiner.node == peer.id }) {
+            desk.queue[index] = admission
+        } else if desk.queue.count < AdmissionDesk.queueLimit {
+            desk.queue.append(admission)
+        } else {
+            answer(peer.id, .wait(nonce: nonce, .busy), into: &actions)
+        }
+        return nil
+    }
+
+    /// The host finished one admission.
+    mutating func finishAdmission(
+        _ report: HostReport, at now: Now, into actions: inout [ClusterAction]
+    ) {
+        switch report {
+        case .admitted(let joiner, let nonce, let role, let sealed):
+            guard let parts = grantParts(sealed, nonce: nonce, role: role) else {
+                answer(joiner, .refusal(nonce: nonce, .badRequest), into: &actions)
+                return
+            }
+            let grant = IssuedGrant(
+                joiner: joiner, nonce: nonce, parts: parts,
+                expires: now.boot + ClusterTiming.grantLifetime)
+            desk.grants.removeAll { $0.joiner == joiner }
+            if desk.grants.count == AdmissionDesk.grantLimit { desk.grants.removeFirst() }
+            desk.grants.append(grant)
+            hand(grant, into: &actions)
+            observed.noteChange(at: now.boot)
+        case .postponed(let joiner, let nonce, let reason):
+            answer(joiner, .wait(nonce: nonce, reason), into: &actions)
+        case .refused(let joiner, let nonce, let reason):
+            answer(joiner, .refusal(nonce: nonce, reason), into: &actions)
+        case .mustConfirm(let joiner, let nonce, let memberID):
+            answer(joiner, .confirm(nonce: nonce, memberID: memberID), into: &actions)
+        default: break
+        }
+    }
+
+    private func hand(_ grant: IssuedGrant, into actions: inout [ClusterAction]) {
+        for part in grant.parts { answer(grant.joiner, .part(part), into: &actions) }
+    }
+
+    private func answer(
+        _ node: NodeID, _ message: JoinMessage, into actions: inout [ClusterAction]
+    ) {
+        actions.append(.send(to: node, message.encoded))
+    }
+}

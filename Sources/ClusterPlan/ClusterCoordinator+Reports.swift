@@ -1,0 +1,141 @@
+import MeshBase
+import NetAddress
+
+extension ClusterCoordinator {
+    /// What came of a host command, or happened to the datastore on its own.
+    ///
+    /// A report that answers nothing that is outstanding is late (its command was interrupted) and
+    /// is dropped; `exited` needs no command.
+    package mutating func hostReported(
+        _ report: HostReport, at now: Now, random: inout SeededGenerator,
+        into actions: inout [ClusterAction]
+    ) {
+        if case .exited(let reason) = report {
+            takeExit(reason, at: now, random: &random, into: &actions)
+        } else if let command = pending?.command, report.answers(command) {
+            pending = nil
+            take(report, for: command, at: now, random: &random, into: &actions)
+        } else {
+            actions.append(.dropped(.unexpected))
+            return
+        }
+        advance(at: now, random: &random, into: &actions)
+    }
+
+    private mutating func take(
+        _ report: HostReport, for command: HostCommand, at now: Now,
+        random: inout SeededGenerator, into actions: inout [ClusterAction]
+    ) {
+        switch report {
+        case .inspected(let local): takeInspection(local)
+        case .founded(let cluster):
+            guard case .founding(var run) = stage else { return }
+            run.cluster = cluster
+            stage = .founding(run)
+            actions.append(.foundingReady(caHash: cluster.caHash))
+        case .foundingFailed(_, let reason):
+            guard case .founding = stage else { return }
+            trouble = reason
+            stage = .inspecting
+            notBefore = now.boot + ClusterTiming.foundingRetry
+            actions.append(.foundingFailed(reason: reason))
+        case .asideSet: enter(.empty, at: now)
+        case .requestMade(let bytes):
+            guard case .requesting(var attempt) = stage else { return }
+            guard !bytes.isEmpty, bytes.count <= JoinMessage.requestLimit else {
+                trouble = "the certificate request does not fit a message"
+                notBefore = now.boot + random.duration(in: ClusterTiming.fullRetryRange)
+                return
+            }
+            attempt.signingRequest = bytes
+            stage = .requesting(attempt)
+        case .admitted, .postponed, .refused, .mustConfirm:
+            finishAdmission(report, at: now, into: &actions)
+        case .running(let cluster, let role):
+            trouble = ""
+            enter(.running(cluster, role), at: now)
+        case .startFailed(let failure, let reason):
+            takeStartFailure(failure, reason, at: now, random: &random)
+        case .observed(let observation): takeObservation(observation, at: now, into: &actions)
+        case .unobservable(let reason): takeProbeFailure(reason, at: now, into: &actions)
+        case .evicted: observed.noteChange(at: now.boot)
+        case .failed(let reason):
+            trouble = reason
+            if case .running = stage { return }
+            notBefore = now.boot + random.duration(in: ClusterTiming.retryRange)
+        case .exited: break
+        }
+    }
+
+    private mutating func takeInspection(_ local: LocalDatastore) {
+        switch local {
+        case .none: stage = .empty
+        case .founding(let cluster): stage = .halted(cluster)
+        case .server(let cluster): stage = .restarting(cluster, .server)
+        case .agent(let cluster): stage = .restarting(cluster, .agent)
+        }
+    }
+
+    private mutating func takeStartFailure(
+        _ failure: StartFailure, _ reason: String, at now: Now, random: inout SeededGenerator
+    ) {
+        trouble = reason
+        switch failure {
+        case .removed:
+            guard case .starting(let cluster, _) = stage else {
+                guard case .restarting(let cluster, _) = stage else { return }
+                enter(.settingAside(generation: cluster.generation, reason: reason), at: now)
+                return
+            }
+            enter(.settingAside(generation: cluster.generation, reason: reason), at: now)
+        case .transient, .badGrant:
+            if case .starting = stage { enter(.inspecting, at: now) }
+            notBefore = now.boot + random.duration(in: ClusterTiming.restartRange)
+        }
+    }
+
+    private mutating func takeExit(
+        _ reason: String, at now: Now, random: inout SeededGenerator,
+        into actions: inout [ClusterAction]
+    ) {
+        trouble = reason
+        switch stage {
+        case .founding(let run):
+            actions.append(.foundingFailed(reason: reason))
+            stage = run.cluster.map { .halted($0) } ?? .inspecting
+            pending = nil
+            notBefore = now.boot + ClusterTiming.foundingRetry
+        case .running(let cluster, let role):
+            enter(.restarting(cluster, role), at: now)
+            notBefore = now.boot + random.duration(in: ClusterTiming.restartRange)
+            withdrawFacts(into: &actions)
+        case .inspecting, .empty, .halted, .requesting, .starting, .restarting, .settingAside,
+            .alarmed:
+            break
+        }
+    }
+}
+
+extension HostReport {
+    /// Whether this report can be the answer to `command`.
+    func answers(_ command: HostCommand) -> Bool {
+        switch (command, self) {
+        case (.inspect, .inspected), (.setAside, .asideSet), (.makeRequest, .requestMade),
+            (.startJoined, .running), (.startJoined, .startFailed), (.startAgent, .running),
+            (.startAgent, .startFailed), (.restartExisting, .running),
+            (.restartExisting, .startFailed), (.probe, .observed), (.probe, .unobservable):
+            true
+        case (.found(_, let generation, _), .founded(let cluster)):
+            cluster.generation == generation
+        case (.found(_, let generation, _), .foundingFailed(let failed, _)): failed == generation
+        case (.admit(let admission), .admitted(let joiner, let nonce, _, _)),
+            (.admit(let admission), .postponed(let joiner, let nonce, _)),
+            (.admit(let admission), .refused(let joiner, let nonce, _)),
+            (.admit(let admission), .mustConfirm(let joiner, let nonce, _)):
+            joiner == admission.joiner.node && nonce == admission.nonce
+        case (.evict(let ordered), .evicted(let memberID)): memberID == ordered
+        case (_, .failed): true
+        default: false
+        }
+    }
+}
