@@ -1,0 +1,215 @@
+import NetAddress
+
+extension NodeConfig {
+    /// Merges the sources over the defaults and checks everything.
+    ///
+    /// - Parameter machineHostname: what the machine calls itself; its first label is the default
+    ///   hostname, with every character that a DNS label cannot hold replaced.
+    /// - Throws: every problem of every source at once.
+    package static func resolve(_ sources: ConfigSources, machineHostname: String)
+        throws(ConfigProblems) -> NodeConfig
+    {
+        var reader = SettingsReader(sources)
+        let config = NodeConfig(
+            token: reader.read(.token) { RedactedText($0) },
+            tokenFile: reader.read(.tokenFile, expecting: "a file name") { nonEmpty($0) },
+            stateDirectory: reader.read(.stateDirectory, expecting: "an absolute path") {
+                absolutePath($0)
+            },
+            interfaceName: reader.interfaceName(),
+            hostname: reader.read(.hostname, expecting: "one DNS label") { hostLabel($0) }
+                ?? defaultHostname(machineHostname),
+            listenPort: reader.read(.listen, expecting: "a port from 1 to 65535") { port($0) },
+            peers: reader.readList(.peer, expecting: "HOST:PORT") { hostAndPort($0) } ?? [],
+            usesMulticastDNS: reader.read(.mdns, expecting: "true or false") { Bool($0) } ?? true,
+            dns: reader.read(.dns, expecting: "ADDRESS:PORT or off") { dnsListen($0) } ?? .overlay,
+            dnsZone: reader.read(.dnsZone, expecting: "a domain name") { domainName($0) },
+            dnsUpstreams: reader.readList(.dnsUpstream, expecting: "ADDRESS or ADDRESS:PORT") {
+                upstream($0)
+            },
+            api: reader.api(),
+            cluster: reader.read(.cluster, expecting: "none or etcd") {
+                ClusterChoice(rawValue: $0)
+            } ?? .none,
+            role: reader.read(.role, expecting: "auto, server, agent or none") {
+                RoleChoice(rawValue: $0)
+            } ?? .auto,
+            logLevel: reader.read(
+                .logLevel, expecting: "trace, debug, info, notice, warning, error or critical"
+            ) { LogLevelChoice(rawValue: $0) } ?? .info)
+        reader.checkOptionsWithoutField()
+        if config.cluster == .none, config.role == .server || config.role == .agent {
+            reader.complain(
+                .role, "a role in a datastore is asked for, and there is none",
+                fix: "add --cluster etcd, or leave --role out")
+        }
+        guard reader.problems.isEmpty else { throw ConfigProblems(reader.problems) }
+        return config
+    }
+
+    /// The first label of `machineHostname` as a DNS label; `node` when nothing is left of it.
+    static func defaultHostname(_ machineHostname: String) -> String {
+        let label = machineHostname.lowercased().prefix { $0 != "." }.prefix(63)
+        let mended = String(label.map { isLabelCharacter($0) ? $0 : "-" })
+        return hostLabel(mended) ?? "node"
+    }
+}
+
+/// Reads one option after the other and collects what is wrong with them.
+private struct SettingsReader {
+    var problems: [ConfigProblem] = []
+    private let settings: [NodeOption: Setting]
+
+    init(_ sources: ConfigSources) {
+        settings = sources.settings(&problems)
+    }
+
+    mutating func read<Value>(
+        _ option: NodeOption, expecting: String = "text", _ parse: (String) -> Value?
+    ) -> Value? {
+        guard let setting = settings[option], let text = setting.values.last else { return nil }
+        return value(of: text, setting, expecting, parse)
+    }
+
+    mutating func readList<Value>(
+        _ option: NodeOption, expecting: String, _ parse: (String) -> Value?
+    ) -> [Value]? {
+        guard let setting = settings[option] else { return nil }
+        return setting.values.compactMap { value(of: $0, setting, expecting, parse) }
+    }
+
+    private mutating func value<Value>(
+        of text: String, _ setting: Setting, _ expecting: String, _ parse: (String) -> Value?
+    ) -> Value? {
+        if let refusal = setting.option.refusal(of: text) {
+            problems.append(
+                setting.problem("\(setting.option.rawValue) \(text) has no effect", fix: refusal))
+            return nil
+        }
+        guard let value = parse(text) else {
+            problems.append(
+                setting.problem(
+                    "\(setting.option.rawValue) is \(quoted(text))", fix: "give \(expecting)"))
+            return nil
+        }
+        return value
+    }
+
+    mutating func interfaceName() -> String? {
+        let expecting = "none, or a name of 1 to 15 letters, digits, '.', '_' and '-'"
+        let name = read(.interface, expecting: expecting) { text -> String? in
+            let allowed = text.utf8.allSatisfy { byte in
+                isLabelCharacter(Character(Unicode.Scalar(byte)))
+                    || (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains(byte)
+                    || byte == UInt8(ascii: ".") || byte == UInt8(ascii: "_")
+            }
+            // IFNAMSIZ is 16 with the terminating zero (netdevice(7)).
+            let fits = (1...15).contains(text.utf8.count)
+            return allowed && fits && text != "." && text != ".." ? text : nil
+        }
+        if name == nil { return NodeConfig.defaultInterface }
+        return name == "none" ? nil : name
+    }
+
+    mutating func api() -> APIAddress? {
+        enum Choice {
+            case off
+            case at(APIAddress)
+        }
+        let expecting = "unix:/PATH (at most \(APIAddress.longestPath) bytes), ADDRESS:PORT or off"
+        let choice = read(.api, expecting: expecting) { text -> Choice? in
+            if text == "off" { return .off }
+            return APIAddress(text).map { .at($0) }
+        }
+        switch choice {
+        case nil: return NodeConfig.defaultAPI
+        case .off: return nil
+        case .at(let address): return address
+        }
+    }
+
+    /// Options whose only effective value is the default: reading them refuses the others.
+    mutating func checkOptionsWithoutField() {
+        _ = readList(.dhtBootstrap, expecting: "HOST:PORT") { hostAndPort($0) }
+        _ = read(.dht, expecting: "off, private or public") { $0 == "off" ? $0 : nil }
+        _ = read(.dnsIntegration, expecting: "off") { $0 == "off" ? $0 : nil }
+        _ = read(.relay, expecting: "off") { $0 == "off" ? $0 : nil }
+        _ = read(.shards, expecting: "1") { $0 == "1" ? $0 : nil }
+        _ = read(.initSystem, expecting: "auto or supervise") {
+            ["auto", "supervise"].contains($0) ? $0 : nil
+        }
+        for option in [
+            NodeOption.address, .k3sBinary, .k3sDataDirectory, .k3sConfigDirectory,
+        ] {
+            _ = read(option) { $0 }
+        }
+    }
+
+    mutating func complain(_ option: NodeOption, _ message: String, fix: String) {
+        let setting = settings[option]
+        problems.append(
+            ConfigProblem(
+                path: setting?.path ?? option.flag, line: setting?.line, message: message, fix: fix)
+        )
+    }
+}
+
+// MARK: - Values
+
+private func nonEmpty(_ text: String) -> String? { text.isEmpty ? nil : text }
+
+private func absolutePath(_ text: String) -> String? {
+    text.hasPrefix("/") && !text.utf8.contains(0) ? text : nil
+}
+
+private func port(_ text: String) -> UInt16? {
+    guard text.utf8.allSatisfy({ (48...57).contains($0) }), let number = UInt16(text), number > 0
+    else { return nil }
+    return number
+}
+
+private func isLabelCharacter(_ character: Character) -> Bool {
+    ("a"..."z").contains(character) || ("0"..."9").contains(character) || character == "-"
+}
+
+/// A DNS label (RFC 1123 section 2.1): letters, digits and inner hyphens, at most 63.
+private func hostLabel(_ text: String) -> String? {
+    let label = text.lowercased()
+    let fits = (1...63).contains(label.utf8.count) && label.allSatisfy(isLabelCharacter)
+    return fits && !label.hasPrefix("-") && !label.hasSuffix("-") ? label : nil
+}
+
+/// Labels with dots between them, at most 253 characters; a trailing dot is dropped.
+private func domainName(_ text: String) -> String? {
+    let name = text.hasSuffix(".") ? String(text.dropLast()) : text
+    let labels = name.split(separator: ".", omittingEmptySubsequences: false).map(String.init)
+    let parsed = labels.compactMap(hostLabel)
+    guard name.utf8.count <= 253, parsed.count == labels.count else { return nil }
+    return parsed.joined(separator: ".")
+}
+
+private func hostAndPort(_ text: String) -> HostAndPort? {
+    guard let (host, port) = splitHostPort(text) else { return nil }
+    if IPAddress(host) != nil { return HostAndPort(host: host, port: port) }
+    // A name of digits and dots only is an address with a mistake in it.
+    guard let name = domainName(host), !name.allSatisfy({ $0.isNumber || $0 == "." }) else {
+        return nil
+    }
+    return HostAndPort(host: name, port: port)
+}
+
+private func dnsListen(_ text: String) -> DNSListen? {
+    text == "off" ? .off : SocketAddress(text).map { .address($0) }
+}
+
+private func upstream(_ text: String) -> SocketAddress? {
+    IPAddress(text).map { SocketAddress(ip: $0, port: 53) } ?? SocketAddress(text)
+}
+
+/// What the user wrote, short enough for one line and without control characters.
+private func quoted(_ text: String) -> String {
+    let shown = text.unicodeScalars.prefix(60).map { scalar in
+        scalar.properties.generalCategory == .control ? "?" : String(scalar)
+    }
+    return "\"\(shown.joined())\(text.unicodeScalars.count > 60 ? "..." : "")\""
+}

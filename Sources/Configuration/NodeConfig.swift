@@ -1,0 +1,96 @@
+import NetAddress
+
+/// Everything that `up` was told, checked as a whole.
+package struct NodeConfig: Hashable, Sendable {
+    /// The token's text. Whoever parses it decides what it grants.
+    package var token: RedactedText?
+    /// Read by the caller, so that the text never stands in an argument list.
+    package var tokenFile: String?
+    /// Where state lives; `nil` leaves it to the location rule of the state directory.
+    package var stateDirectory: String?
+    /// The TUN device's name; `nil` means none, and then no root is needed.
+    package var interfaceName: String?
+    /// One DNS label, lower case.
+    package var hostname: String
+    /// The UDP port; `nil` means random once, then kept.
+    package var listenPort: UInt16?
+    /// Where members may be found, besides everything that is found without being told.
+    package var peers: [HostAndPort]
+    package var usesMulticastDNS: Bool
+    package var dns: DNSListen
+    /// Without a trailing dot; `nil` means the mesh's name below `internal`.
+    package var dnsZone: String?
+    /// `nil` means the machine's resolv.conf minus ourselves.
+    package var dnsUpstreams: [SocketAddress]?
+    /// `nil` means no API.
+    package var api: APIAddress?
+    package var cluster: ClusterChoice
+    package var role: RoleChoice
+    package var logLevel: LogLevelChoice
+
+    package static let defaultInterface = "edgevpn0"
+    package static let defaultAPI = APIAddress.unix(path: "/run/edgevpn/api.sock")
+}
+
+/// Text that must not appear in a log, a description or a dump.
+package struct RedactedText: Hashable, Sendable, CustomStringConvertible,
+    CustomDebugStringConvertible, CustomReflectable
+{
+    package let text: String
+
+    package init(_ text: String) {
+        self.text = text
+    }
+
+    package var description: String { "(redacted)" }
+    package var debugDescription: String { "(redacted)" }
+    package var customMirror: Mirror { Mirror(self, children: [:]) }
+}
+
+/// A host by address or name, and a port.
+package struct HostAndPort: Hashable, Sendable, CustomStringConvertible {
+    package var host: String
+    package var port: UInt16
+
+    package init(host: String, port: UInt16) {
+        self.host = host
+        self.port = port
+    }
+
+    package var description: String {
+        host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
+    }
+}
+
+/// Where names are answered.
+package enum DNSListen: Hashable, Sendable {
+    /// Port 53 of the node's own overlay addresses.
+    case overlay
+    case address(SocketAddress)
+    case off
+}
+
+/// Which datastore the mesh founds.
+package enum ClusterChoice: String, Hashable, Sendable, CaseIterable {
+    case none
+    case etcd
+}
+
+/// What this machine may become.
+package enum RoleChoice: String, Hashable, Sendable, CaseIterable {
+    case auto
+    case server
+    case agent
+    case none
+}
+
+/// How much is logged.
+package enum LogLevelChoice: String, Hashable, Sendable, CaseIterable {
+    case trace
+    case debug
+    case info
+    case notice
+    case warning
+    case error
+    case critical
+}

@@ -1,0 +1,88 @@
+/// The options of `up`, by the name that the flag (`--mtu`), the configuration file (`mtu:`) and,
+/// in capitals behind `EDGEVPN_`, the environment (`EDGEVPN_MTU`) share.
+package enum NodeOption: String, Hashable, Sendable, CaseIterable {
+    case token
+    case tokenFile = "token-file"
+    case stateDirectory = "state-dir"
+    case interface
+    case address
+    case hostname
+    case listen
+    case peer
+    case dht
+    case dhtBootstrap = "dht-bootstrap"
+    case mdns
+    case dns
+    case dnsZone = "dns-zone"
+    case dnsUpstream = "dns-upstream"
+    case dnsIntegration = "dns-integration"
+    case api
+    case relay
+    case shards
+    case cluster
+    case role
+    case initSystem = "init"
+    case k3sBinary = "k3s-binary"
+    case k3sDataDirectory = "k3s-data-dir"
+    case k3sConfigDirectory = "k3s-config-dir"
+    case logLevel = "log-level"
+
+    package var flag: String { "--\(rawValue)" }
+
+    /// The project's own name first, then the names that edgevpn gave it.
+    package var environmentNames: [String] {
+        let own = "EDGEVPN_" + rawValue.uppercased().replacing("-", with: "_")
+        return switch self {
+        case .token: [own, "EDGEVPNTOKEN"]
+        case .interface: [own, "IFACE"]
+        case .address: [own, "ADDRESS"]
+        case .dns: [own, "DNSADDRESS"]
+        case .api: [own, "APILISTEN"]
+        case .dht: [own, "EDGEVPNDHT"]
+        case .mdns: [own, "EDGEVPNMDNS"]
+        case .logLevel: [own, "EDGEVPNLOGLEVEL"]
+        default: [own]
+        }
+    }
+
+    /// Whether it may be given more than once; the strongest source's list counts as a whole.
+    package var isList: Bool {
+        switch self {
+        case .peer, .dhtBootstrap, .dnsUpstream: true
+        default: false
+        }
+    }
+
+    /// Why giving this value is refused although it is well formed: the part of the program that
+    /// would act on it does not exist. `nil` for everything that has an effect.
+    func refusal(of value: String) -> String? {
+        switch (self, value) {
+        case (.dht, "private"), (.dht, "public"), (.dhtBootstrap, _):
+            "this version has no DHT: leave it out, or say --dht off"
+        case (.address, _):
+            "this version gives every machine its address itself: leave it out"
+        case (.dnsIntegration, let value) where value != "off":
+            "this version does not touch the machine's resolver: leave it out, or say off"
+        case (.relay, let value) where value != "off":
+            "this version does not relay for others: leave it out, or say off"
+        case (.shards, let value) where value != "1":
+            "this version has one shard: leave it out, or say 1"
+        case (.cluster, "k3s"), (.cluster, "k0s"):
+            "this version founds etcd only: say etcd or none"
+        case (.cluster, let value) where value.hasPrefix("exec:"):
+            "this version founds etcd only: say etcd or none"
+        case (.initSystem, "systemd"), (.initSystem, "openrc"):
+            "this version supervises the datastore itself: leave it out, or say supervise"
+        case (.k3sBinary, _), (.k3sDataDirectory, _), (.k3sConfigDirectory, _):
+            "this version does not start K3s: leave it out"
+        default: nil
+        }
+    }
+}
+
+/// Environment names under the program's prefix that are no option of `up` and still no mistake.
+enum OtherEnvironment {
+    /// `EDGEVPN_API` is where commands find a node; `EDGEVPN_CONFIG` the configuration file;
+    /// `EDGEVPN_BINARY` tells the tests which program they test.
+    static let known: Set<String> = ["EDGEVPN_API", "EDGEVPN_CONFIG", "EDGEVPN_BINARY"]
+}
