@@ -1,8 +1,8 @@
 import Cryptography
 import MeshBase
 
-// The three datagrams of the handshake ("WireGuard", section 5.4). Numbers are little-endian. Types 5 and 6 are
-// types 1 and 2 of a handshake that agrees on AES-256-GCM for the packets after it.
+// The three datagrams of the handshake ("WireGuard", section 5.4). Numbers are little-endian.
+// Types 5 and 6 are types 1 and 2 of a handshake that agrees on AES-256-GCM for its packets.
 
 /// The first byte of a datagram; the next three are zero.
 enum MessageType: UInt8 {

@@ -26,8 +26,8 @@ package enum HandshakePolicy {
     /// Initiations of one peer closer together than this are refused, as in wireguard-go.
     static let minimumInitiationInterval = Duration.milliseconds(20)
 
-    /// AES-GCM with 96-bit nonces: far below its bounds for one key (RFC 8446 section 5.5 allows
-    /// 2^24.5 full records for a larger safety margin than the 2^28 short packets used here).
+    /// AES-GCM counts blocks under one key towards its confidentiality bound: 2^28 packets of at
+    /// most 94 blocks stay near 2^34.6, where the distinguishing advantage is about 2^-58.
     static let rekeyAfterMessagesAES: UInt64 = 1 << 28
 
     /// How long a live tunnel may wait for a look at its session's counters: the packet threads

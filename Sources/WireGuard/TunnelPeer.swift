@@ -39,8 +39,8 @@ struct TunnelPeer: Sendable {
     var next: EstablishedSession?
     /// Where the initiation of ``next`` came from; adopted together with it.
     var nextEndpoint: SocketAddress?
-    /// Still received on, newest first. Two, not WireGuard's one: after simultaneous initiations the
-    /// two ends send on different sessions, and each still needs the other's and the one before.
+    /// Still received on, newest first. Two, not WireGuard's one: after simultaneous initiations
+    /// the ends send on different sessions, and each still needs the other's and the one before.
     var retired: [EstablishedSession] = []
     static let maximumRetired = 2
 
