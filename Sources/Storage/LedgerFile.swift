@@ -6,7 +6,7 @@ import MeshBase
 /// Layout, numbers big-endian: a header (kind 4, version 2, zero 2, generation 8, checksum 8),
 /// then records (length 4, checksum 8, payload). A checksum is the first eight bytes of SHA-256
 /// over generation, offset, length and payload, so bytes left over from elsewhere never pass.
-package struct LedgerFile: ~Copyable {
+package final class LedgerFile {
     /// What opening found.
     package struct Recovery: Hashable, Sendable {
         /// The whole records, oldest first.
@@ -79,7 +79,7 @@ package struct LedgerFile: ~Copyable {
     /// - Throws: ``StorageError/tooLarge(path:size:limit:)`` when the file would pass its bound;
     ///   nothing was written, and ``compact(_:)`` makes room. After a system error the file
     ///   refuses everything but ``compact(_:)``.
-    package mutating func append(_ records: [[UInt8]]) throws(StorageError) {
+    package func append(_ records: [[UInt8]]) throws(StorageError) {
         let path = directory.path(of: name)
         guard !hasFailed else { throw .failedEarlier(path: path) }
         guard !records.isEmpty else { return }
@@ -99,7 +99,7 @@ package struct LedgerFile: ~Copyable {
 
     /// Replaces the whole file by `records`: afterwards, or after a crash, it holds the old records
     /// or the new ones. It also repairs a file whose last append failed.
-    package mutating func compact(_ records: [[UInt8]]) throws(StorageError) {
+    package func compact(_ records: [[UInt8]]) throws(StorageError) {
         let path = directory.path(of: name)
         let next = generation + 1
         let header = LedgerFile.header(kind: kind, generation: next)

@@ -7,7 +7,7 @@ import MeshBase
 /// first, then the second, and returns after both. A crash leaves one whole slot at any moment,
 /// and a slot that rots later has a twin. A missing file means a fresh register; two bad slots
 /// mean that memory was lost, and such a node must never vote.
-package struct RegisterFile: ~Copyable {
+package final class RegisterFile {
     package let name: String
     private let kind: FileKind
     private let directory: StateDirectory
@@ -79,7 +79,7 @@ package struct RegisterFile: ~Copyable {
     /// Replaces the value. When this returns, the new value survives a crash and the loss of
     /// either slot. When it throws, nobody knows which value is stored, and the register refuses
     /// everything until it is opened again.
-    package mutating func store(_ newValue: [UInt8]) throws(StorageError) {
+    package func store(_ newValue: [UInt8]) throws(StorageError) {
         let path = directory.path(of: name)
         guard !hasFailed else { throw .failedEarlier(path: path) }
         guard newValue.count <= limit else {
