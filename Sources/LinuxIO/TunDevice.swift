@@ -1,0 +1,65 @@
+import CLinux
+import Glibc
+
+/// One queue of a TUN device: IP packets in and out of the kernel, each behind a
+/// `virtio_net_hdr`, with segmentation left to us (<linux/if_tun.h>, virtio 1.2 section 5.1.6).
+package final class TunDevice: Sendable {
+    package let descriptor: Int32
+    /// The interface name that the kernel chose or accepted.
+    package let name: String
+    /// Whether the kernel hands over and takes whole runs of UDP datagrams (Linux 6.2).
+    package let offloadsUDP: Bool
+
+    /// The `virtio_net_hdr` in front of every packet.
+    package static let headerCount = 10
+
+    /// Creates the device, or attaches another queue to one that this process made.
+    ///
+    /// - Parameters:
+    ///   - name: At most 15 bytes; the kernel fills in a number for `%d`.
+    ///   - multiQueue: All queues of a device must say the same.
+    package init(name: String, multiQueue: Bool = false) throws(SystemCallError) {
+        let operation = "create interface \(name)"
+        guard name.utf8.count < Int(IFNAMSIZ), !name.isEmpty else {
+            throw SystemCallError(operation, code: EINVAL)
+        }
+        let opened = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC)
+        guard opened >= 0 else { throw SystemCallError("open /dev/net/tun") }
+        var field = [CChar](repeating: 0, count: Int(IFNAMSIZ))
+        for (index, byte) in name.utf8.enumerated() { field[index] = CChar(bitPattern: byte) }
+        var status = clinux_tun_attach(opened, &field, multiQueue ? 1 : 0)
+        var hasUDP = true
+        if status == 0 { status = clinux_tun_set_offload(opened, CLINUX_OFFLOAD_TCP_UDP) }
+        if status == -EINVAL {
+            hasUDP = false
+            status = clinux_tun_set_offload(opened, CLINUX_OFFLOAD_TCP)
+        }
+        guard status == 0 else {
+            close(opened)
+            throw SystemCallError(operation, code: status)
+        }
+        descriptor = opened
+        offloadsUDP = hasUDP
+        let spelled = field.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
+        self.name = String(decoding: spelled, as: UTF8.self)
+    }
+
+    deinit {
+        close(descriptor)
+    }
+
+    /// Reads one header and packet; the byte count, or a negative error number (`-EAGAIN` when
+    /// nothing waits).
+    @inline(__always)
+    package func read(into buffer: UnsafeMutablePointer<UInt8>, capacity: Int) -> Int {
+        let count = Glibc.read(descriptor, buffer, capacity)
+        return count >= 0 ? count : Int(-errno)
+    }
+
+    /// Writes one header and packet, gathered; the byte count, or a negative error number.
+    @inline(__always)
+    package func write(_ vectors: UnsafePointer<iovec>, count: Int) -> Int {
+        let written = writev(descriptor, vectors, Int32(truncatingIfNeeded: count))
+        return written >= 0 ? written : Int(-errno)
+    }
+}

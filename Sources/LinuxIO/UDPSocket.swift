@@ -1,0 +1,102 @@
+import CLinux
+import Glibc
+import NetAddress
+
+/// A non-blocking UDP socket for IPv6 and IPv4 at once, that sends and receives runs of equal
+/// datagrams in one call (UDP_SEGMENT, UDP_GRO; udp(7)).
+package final class UDPSocket: Sendable {
+    package let descriptor: Int32
+    package let port: UInt16
+    /// `AF_INET6`, or `AF_INET` on a machine without IPv6.
+    private let family: Int32
+
+    /// - Parameters:
+    ///   - port: 0 lets the kernel choose.
+    ///   - firewallMark: SO_MARK of every packet; 0 for none. Needs CAP_NET_ADMIN.
+    ///   - sharesPort: SO_REUSEPORT, for several sockets that each serve a part of the flows.
+    ///   - bufferBytes: Asked for in both directions; the kernel may grant less.
+    package init(
+        port: UInt16, firewallMark: UInt32 = 0, sharesPort: Bool = false,
+        bufferBytes: Int = 4 << 20
+    ) throws(SystemCallError) {
+        var options = clinux_socket_options()
+        options.firewall_mark = firewallMark
+        options.reuse_port = sharesPort ? 1 : 0
+        options.buffer_bytes = Int32(clamping: bufferBytes)
+        var wildcard = clinux_address()
+        wildcard.port = port
+        var family: Int32 = 0
+        let opened = clinux_udp_open(&wildcard, &options, &family)
+        guard opened >= 0 else { throw SystemCallError("bind UDP port \(port)", code: opened) }
+        let bound = clinux_udp_port(opened)
+        guard bound > 0 else {
+            close(opened)
+            throw SystemCallError("read the bound UDP port", code: bound)
+        }
+        descriptor = opened
+        self.family = family
+        self.port = UInt16(truncatingIfNeeded: bound)
+    }
+
+    deinit {
+        close(descriptor)
+    }
+
+    /// Sends at most 64 messages; how many the kernel took, or a negative error number that
+    /// concerns the first.
+    package func send(_ messages: UnsafePointer<clinux_outgoing>, count: Int) -> Int {
+        Int(
+            clinux_udp_send(descriptor, family, messages, Int32(truncatingIfNeeded: count)))
+    }
+
+    /// Takes what has arrived, at most 8 messages, without waiting; a negative error number
+    /// otherwise.
+    package func receive(_ messages: UnsafeMutablePointer<clinux_incoming>, count: Int) -> Int {
+        Int(clinux_udp_receive(descriptor, messages, Int32(truncatingIfNeeded: count)))
+    }
+
+    /// Sends one datagram; whether the kernel took it. UDP may lose it anyway.
+    @discardableResult
+    package func send(_ datagram: [UInt8], to destination: SocketAddress) -> Bool {
+        datagram.withUnsafeBufferPointer { bytes in
+            var message = clinux_outgoing()
+            message.bytes = bytes.baseAddress
+            message.count = UInt32(truncatingIfNeeded: bytes.count)
+            message.to = clinux_address(destination)
+            return send(&message, count: 1) == 1
+        }
+    }
+
+    /// Waits until the kernel takes datagrams again, or `milliseconds` have passed.
+    package func waitUntilWritable(milliseconds: Int32) {
+        var entry = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+        poll(&entry, 1, milliseconds)
+    }
+}
+
+extension clinux_address {
+    package init(_ address: SocketAddress) {
+        self.init()
+        let mapped = address.ip.mappedBytes
+        withUnsafeMutableBytes(of: &ip) { $0.copyBytes(from: mapped) }
+        port = address.port
+        scope = address.scope
+    }
+
+    /// IPv4 comes out as IPv4, not as an address mapped into IPv6.
+    package var socketAddress: SocketAddress {
+        let (high, low) = halves
+        let ip = IPAddress.v6(high, low).unmapped
+        return SocketAddress(ip: ip, port: port, scope: scope)
+    }
+
+    /// The address as two numbers, for comparison without memory traffic.
+    package var halves: (high: UInt64, low: UInt64) {
+        withUnsafeBytes(of: ip) {
+            (
+                UInt64(bigEndian: $0.loadUnaligned(as: UInt64.self)),
+                UInt64(bigEndian: $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
+            )
+        }
+    }
+}
