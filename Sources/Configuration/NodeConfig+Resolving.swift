@@ -17,6 +17,9 @@ extension NodeConfig {
                 absolutePath($0)
             },
             interfaceName: reader.interfaceName(),
+            address: reader.read(.address, expecting: "IPV4 or IPV4/LENGTH with 8 to 28") {
+                overlayAddress($0)
+            },
             hostname: reader.read(.hostname, expecting: "one DNS label") { hostLabel($0) }
                 ?? defaultHostname(machineHostname),
             listenPort: reader.read(.listen, expecting: "a port from 1 to 65535") { port($0) },
@@ -138,9 +141,7 @@ private struct SettingsReader {
         _ = read(.initSystem, expecting: "auto or supervise") {
             ["auto", "supervise"].contains($0) ? $0 : nil
         }
-        for option in [
-            NodeOption.address, .k3sBinary, .k3sDataDirectory, .k3sConfigDirectory,
-        ] {
+        for option in [NodeOption.k3sBinary, .k3sDataDirectory, .k3sConfigDirectory] {
             _ = read(option) { $0 }
         }
     }
@@ -196,6 +197,17 @@ private func hostAndPort(_ text: String) -> HostAndPort? {
         return nil
     }
     return HostAndPort(host: name, port: port)
+}
+
+private func overlayAddress(_ text: String) -> OverlayAddress? {
+    let parts = text.split(separator: "/", omittingEmptySubsequences: false)
+    guard let first = parts.first, let address = IPAddress(String(first)), address.isIPv4,
+        !address.isLoopback, !address.isMulticast, !address.isUnspecified,
+        let prefix = IPPrefix(text)
+    else { return nil }
+    if parts.count == 1 { return OverlayAddress(address: address) }
+    guard (8...28).contains(prefix.length) else { return nil }
+    return OverlayAddress(address: address, length: prefix.length)
 }
 
 private func dnsListen(_ text: String) -> DNSListen? {

@@ -10,6 +10,8 @@ package struct NodeConfig: Hashable, Sendable {
     package var stateDirectory: String?
     /// The TUN device's name; `nil` means none, and then no root is needed.
     package var interfaceName: String?
+    /// The overlay IPv4 address that the user insists on; `nil` takes the one from the key.
+    package var address: OverlayAddress?
     /// One DNS label, lower case.
     package var hostname: String
     /// The UDP port; `nil` means random once, then kept.
@@ -60,6 +62,13 @@ package struct HostAndPort: Hashable, Sendable, CustomStringConvertible {
     package var description: String {
         host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
     }
+}
+
+/// An IPv4 address of the overlay, and the length of the plan that the user has in mind.
+package struct OverlayAddress: Hashable, Sendable {
+    package var address: IPAddress
+    /// 8...28; `nil` when only the address was given.
+    package var length: Int?
 }
 
 /// Where names are answered.

@@ -59,8 +59,6 @@ package enum NodeOption: String, Hashable, Sendable, CaseIterable {
         switch (self, value) {
         case (.dht, "private"), (.dht, "public"), (.dhtBootstrap, _):
             "this version has no DHT: leave it out, or say --dht off"
-        case (.address, _):
-            "this version gives every machine its address itself: leave it out"
         case (.dnsIntegration, let value) where value != "off":
             "this version does not touch the machine's resolver: leave it out, or say off"
         case (.relay, let value) where value != "off":

@@ -81,6 +81,13 @@ struct NodeConfigTests {
         #expect(environment.peers.map(\.port) == [1, 2, 3])
     }
 
+    @Test func anAddressMayComeWithItsLength() throws {
+        let long = try resolve(environment: ["ADDRESS": "10.1.0.5/24"]).address
+        #expect(long?.address == .v4(0x0A01_0005) && long?.length == 24)
+        let short = try resolve(flags: [.address: ["10.1.0.5"]]).address
+        #expect(short?.address == .v4(0x0A01_0005) && short?.length == nil)
+    }
+
     @Test func noneAndOffSwitchThingsOff() throws {
         let config = try resolve(flags: [
             .interface: ["none"], .api: ["off"], .dns: ["off"], .mdns: ["false"], .dht: ["off"],
@@ -93,6 +100,8 @@ struct NodeConfigTests {
         (NodeOption.listen, "0"), (.listen, "65536"), (.listen, "+80"), (.listen, "many"),
         (.interface, "sixteen-letters-"), (.interface, "a/b"), (.interface, ""), (.interface, ".."),
         (.hostname, "-a"), (.hostname, "a.b"), (.hostname, "ünder"), (.hostname, ""),
+        (.address, "fd00::1"), (.address, "10.1.0.5/33"), (.address, "10.1.0.5/"),
+        (.address, "any"),
         (.peer, "host"), (.peer, "host:0"), (.peer, "1.2.3:80"), (.peer, "fd00::1:80"),
         (.dns, "127.0.0.1"), (.dns, "on"), (.dnsZone, "a..b"), (.dnsUpstream, "dns.example"),
         (.api, "unix:relative"), (.api, "localhost"), (.api, ""), (.stateDirectory, "relative"),
@@ -107,7 +116,7 @@ struct NodeConfigTests {
 
     @Test(arguments: [
         (NodeOption.dht, "public"), (.dht, "private"), (.dhtBootstrap, "a:1"),
-        (.address, "10.1.0.5/24"), (.dnsIntegration, "auto"), (.relay, "unlimited"),
+        (.dnsIntegration, "auto"), (.relay, "unlimited"),
         (.relay, "10M"), (.shards, "4"), (.cluster, "k3s"), (.cluster, "k0s"),
         (.cluster, "exec:/bin/hook"), (.initSystem, "systemd"), (.initSystem, "openrc"),
         (.k3sBinary, "/k3s"), (.k3sDataDirectory, "/d"), (.k3sConfigDirectory, "/c"),

@@ -1,0 +1,35 @@
+import ArgumentParser
+import HTTPAPI
+
+struct PeersCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "peers", abstract: "List the other machines of the mesh.")
+
+    @OptionGroup var node: NodeOptions
+    @OptionGroup var output: OutputOptions
+
+    func run() async throws {
+        let client = try node.client()
+        let peers = try await asking { () async throws(APIClientFailure) in
+            try await client.status().peers
+        }
+        try output.show(peers) {
+            if peers.isEmpty { return "no peers yet" }
+            let header = [
+                "ID", "HOSTNAME", "IPV4", "STATE", "PATH", "RTT", "HANDSHAKE", "RX", "TX",
+                "ENDPOINT",
+            ]
+            return table(header, peers.map(row))
+        }
+    }
+
+    private func row(_ peer: PeerModel) -> [String] {
+        [
+            shortID(peer.id), peer.hostname ?? "-", peer.ipv4 ?? "-", peer.state.rawValue,
+            peer.path?.rawValue ?? "-", peer.rttMs.map { "\(rounded($0, 2)) ms" } ?? "-",
+            peer.lastHandshakeSeconds.map { "\(rounded($0, 0)) s ago" } ?? "-",
+            peer.rxBytes.map(byteCount) ?? "-", peer.txBytes.map(byteCount) ?? "-",
+            peer.endpoint ?? "-",
+        ]
+    }
+}

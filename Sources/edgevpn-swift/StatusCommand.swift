@@ -1,0 +1,36 @@
+import ArgumentParser
+import HTTPAPI
+
+struct StatusCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "status", abstract: "Show the node, its peers and its cluster.")
+
+    @OptionGroup var node: NodeOptions
+    @OptionGroup var output: OutputOptions
+
+    func run() async throws {
+        let client = try node.client()
+        let status = try await asking { () async throws(APIClientFailure) in
+            try await client.status()
+        }
+        try output.show(status) { describe(status) }
+    }
+
+    private func describe(_ status: StatusModel) -> String {
+        let alive = status.peers.count { $0.state == .alive }
+        var rows = [
+            ["node", status.node.id],
+            ["hostname", status.node.hostname],
+            ["ipv4", status.node.ipv4 ?? "not claimed"],
+            ["ipv6", status.node.ipv6 ?? "unknown"],
+            ["udp port", status.node.port.map(String.init) ?? "unknown"],
+            ["version", status.node.version],
+            ["peers", "\(status.peers.count) known, \(alive) alive"],
+            ["cluster", status.cluster.phase.rawValue],
+        ]
+        if let role = status.cluster.role { rows.append(["role", role]) }
+        if let founder = status.cluster.founder { rows.append(["founder", founder]) }
+        if let reason = status.cluster.reason, !reason.isEmpty { rows.append(["", reason]) }
+        return table(["", ""], rows).split(separator: "\n").dropFirst().joined(separator: "\n")
+    }
+}
