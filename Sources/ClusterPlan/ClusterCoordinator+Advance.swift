@@ -16,7 +16,7 @@ extension ClusterCoordinator {
         desk.expire(at: now.boot)
         switch stage {
         case .inspecting:
-            if pending == nil { order(.inspect, at: now, into: &actions) }
+            if pending == nil, notBefore == nil { order(.inspect, at: now, into: &actions) }
         case .empty: advanceEmpty(at: now, random: &random, into: &actions)
         case .founding(let run): advanceFounding(run, at: now, into: &actions)
         case .halted(let cluster): advanceHalted(cluster, at: now, into: &actions)

@@ -134,7 +134,7 @@ package struct ClusterCoordinator: Sendable {
     /// When `timeout` wants to be called next; `nil` for not at all. Call it once after `init`.
     package var deadline: BootInstant? {
         guard takesPart else { return nil }
-        if case .inspecting = stage, pending == nil { return .zero }
+        if case .inspecting = stage, pending == nil { return notBefore ?? .zero }
         var next = earlier(notBefore, pending?.expires)
         if case .founding(let run) = stage, founding.readyCluster == nil {
             next = earlier(next, run.deadline)

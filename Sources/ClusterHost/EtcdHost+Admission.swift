@@ -1,0 +1,100 @@
+import ClusterPlan
+import Cryptography
+import MeshBase
+import NetAddress
+
+extension EtcdHost {
+    /// Removals of left-overs and one addition; more rounds mean that somebody else is changing
+    /// the membership too.
+    private static let roundLimit = 5
+
+    func admit(_ admission: Admission) -> HostReport {
+        let joiner = admission.joiner.node
+        let nonce = admission.nonce
+        do throws(HostFailure) {
+            let record = try loadRecord()
+            guard record.phase == .server, record.cluster == admission.cluster else {
+                return .postponed(joiner: joiner, nonce: nonce, .notServing)
+            }
+            let endpoint = [record.address]
+            for _ in 0..<EtcdHost.roundLimit {
+                let members = try control.members(at: endpoint)
+                switch EtcdPlan.admissionStep(admission, members: members) {
+                case .postpone(let reason):
+                    return .postponed(joiner: joiner, nonce: nonce, reason)
+                case .refuse(let reason):
+                    return .refused(joiner: joiner, nonce: nonce, reason)
+                case .confirm(let memberID):
+                    return .mustConfirm(joiner: joiner, nonce: nonce, memberID: memberID)
+                case .grantAgent: return try grant(admission, .agent, members, server: nil)
+                case .remove(let memberID):
+                    let result = control.remove(memberID, at: endpoint)
+                    guard result.succeeded || result.errors.contains("member not found") else {
+                        return .postponed(joiner: joiner, nonce: nonce, .unhealthy)
+                    }
+                case .addLearner: return try addServer(admission, members, at: endpoint)
+                }
+            }
+            return .postponed(joiner: joiner, nonce: nonce, .busy)
+        } catch {
+            // What the joiner can do nothing about is worth another try; its request is not.
+            return error.description.hasPrefix("signing")
+                ? .refused(joiner: joiner, nonce: nonce, .badRequest)
+                : .postponed(joiner: joiner, nonce: nonce, .unhealthy)
+        }
+    }
+
+    private func addServer(
+        _ admission: Admission, _ members: [DatastoreMember], at endpoint: [IPAddress]
+    ) throws(HostFailure) -> HostReport {
+        let joiner = admission.joiner
+        let postponed = { (reason: PostponeReason) in
+            HostReport.postponed(joiner: joiner.node, nonce: admission.nonce, reason)
+        }
+        // A request that cannot be signed must not leave a member behind.
+        _ = try loadAuthority().issue(for: joiner, request: admission.request, role: .server)
+        let result = control.addLearner(joiner.name, address: joiner.ipv4, at: endpoint)
+        guard result.succeeded, let addition = EtcdPlan.addition(inOutput: result.output) else {
+            return postponed(
+                result.errors.contains("too many learner") ? .anotherJoining : .unhealthy)
+        }
+        // The answer lists the membership as of this change, so of two servers that admit at the
+        // same time exactly the later sees one member too many, and takes its own back.
+        guard addition.count <= admission.serverLimit else {
+            _ = control.remove(addition.id, at: endpoint)
+            return postponed(.anotherJoining)
+        }
+        var authorityKey = try readFile(paths.authorityKey)
+        defer { zeroize(&authorityKey) }
+        return try grant(
+            admission, .server, members,
+            server: JoinGrant.Server(
+                memberID: addition.id, initialCluster: addition.initialCluster,
+                authorityKey: authorityKey))
+    }
+
+    private func grant(
+        _ admission: Admission, _ role: DatastoreRole, _ members: [DatastoreMember],
+        server: JoinGrant.Server?
+    ) throws(HostFailure) -> HostReport {
+        let authority = try loadAuthority()
+        let certificate = try authority.issue(
+            for: admission.joiner, request: admission.request, role: role)
+        let endpoints = members.filter { $0.isStarted && !$0.isLearner }.compactMap { $0.ipv4 }
+        let grant = JoinGrant(
+            role: role, admission: admission, authority: try derBytes(of: authority),
+            certificate: certificate, endpoints: endpoints, server: server)
+        guard let sealed = grant.sealed(to: admission.joinerKey) else {
+            throw HostFailure("signing: the joiner's key cannot be sealed to")
+        }
+        return .admitted(
+            joiner: admission.joiner.node, nonce: admission.nonce, role: role, sealed: sealed)
+    }
+
+    func evict(_ memberID: UInt64) {
+        if let record = try? loadRecord() {
+            _ = control.remove(memberID, at: [record.address])
+        }
+        report(.evicted(memberID: memberID))
+    }
+}
