@@ -18,7 +18,6 @@ package struct ControlFrame: Hashable, Sendable {
         case cluster = 2
         case ping = 3
         case pong = 4
-        case leaving = 5
     }
 
     package var kind: Kind

@@ -1,0 +1,277 @@
+import Cryptography
+import DNS
+import Membership
+import MeshBase
+import NetAddress
+import PathDiscovery
+import WireGuard
+
+/// How members are found and introduced.
+extension Node {
+    static func certificateVerifier(_ token: NetworkToken)
+        -> @Sendable ([UInt8]) -> MembershipCertificate?
+    {
+        let meshID = token.meshID
+        let root = token.root
+        return { bytes in
+            guard let certificate = try? MembershipCertificate(decoding: bytes),
+                (try? certificate.verify(meshID: meshID, root: root)) != nil
+            else { return nil }
+            return certificate
+        }
+    }
+
+    /// The first byte classifies: WireGuard handshakes have 1...3, our envelope 0xEB.
+    mutating func receiveDatagram(
+        _ bytes: [UInt8], from source: SocketAddress, at now: Now,
+        into actions: inout [NodeAction]
+    ) {
+        switch bytes.first {
+        case 1, 2, 3:
+            withTunnels(at: now, into: &actions) { tunnels, random, results in
+                tunnels.receive(bytes, from: source, at: now, random: &random, into: &results)
+            }
+        case EnvelopeFormat.magic[0]:
+            var results: [PathAction] = []
+            paths.receive(bytes, from: source, at: now.boot, random: &random, into: &results)
+            carryOut(results, at: now, into: &actions)
+        default:
+            drop("unknown datagram")
+        }
+    }
+
+    mutating func runPaths(at now: Now, into actions: inout [NodeAction]) {
+        var results: [PathAction] = []
+        paths.timeout(at: now.boot, random: &random, into: &results)
+        carryOut(results, at: now, into: &actions)
+    }
+
+    private mutating func carryOut(
+        _ results: [PathAction], at now: Now, into actions: inout [NodeAction]
+    ) {
+        for result in results {
+            switch result {
+            case .send(let datagram, let target):
+                actions.append(.send(datagram, to: target))
+            case .introduced(let introduction):
+                introduced(introduction, at: now, into: &actions)
+            case .message(let node, let body):
+                members[node]?.endpoint = paths.address(of: node)
+                withSwim(at: now, into: &actions) { swim, _, swimActions in
+                    swim.receive(body, from: node, at: now.boot, into: &swimActions)
+                }
+            case .observed:
+                break
+            case .dropped(let reason):
+                drop("envelope \(reason.rawValue)")
+            }
+        }
+    }
+
+    private mutating func introduced(
+        _ introduction: PeerIntroduction, at now: Now, into actions: inout [NodeAction]
+    ) {
+        guard let certificate = try? MembershipCertificate(decoding: introduction.credential)
+        else { return }
+        let node = certificate.nodeID
+        learn(certificate, at: now, into: &actions)
+        guard members[node] != nil else { return }
+        if introduction.isProven || members[node]?.endpoint == nil {
+            members[node]?.endpoint = introduction.address
+            tunnels.setEndpoint(certificate.staticKey, introduction.address)
+            actions.append(.forwardingChanged)
+        }
+        guard introduction.isProven else { return }
+        if let roundTrip = introduction.roundTrip { members[node]?.roundTrip = roundTrip }
+        if wantsSession(with: node) {
+            connect(certificate.staticKey, at: now, into: &actions)
+        }
+    }
+
+    /// Takes a verified certificate in; a member that is known keeps its sessions.
+    mutating func learn(
+        _ certificate: MembershipCertificate, at now: Now, into actions: inout [NodeAction]
+    ) {
+        let node = certificate.nodeID
+        guard node != id else { return }
+        if let known = members[node]?.certificate {
+            guard known != certificate, certificate.serial >= known.serial else { return }
+            members[node]?.certificate = certificate
+        } else {
+            guard members.count < Node.memberLimit else {
+                drop("too many members")
+                return
+            }
+            members[node] = Member(certificate: certificate)
+            swim.admit(node)
+            actions.append(.log(.info, "member \(node.short) known"))
+        }
+        membersByKey[certificate.staticKey] = node
+        tunnels.setPeer(
+            TunnelPeerConfiguration(
+                publicKey: certificate.staticKey,
+                presharedKey: pairPresharedKey(with: certificate.staticKey)))
+        if certificate.roles.contains(.voter) {
+            withFounding(at: now, into: &actions) { founding, random, results in
+                founding.voterSeen(node, at: now.boot, random: &random, into: &results)
+            }
+        }
+        membershipChanged(at: now, into: &actions)
+        actions.append(.forwardingChanged)
+    }
+
+    /// Bounds the tables of one process; a mesh of this size has other limits first.
+    static let memberLimit = 4_096
+
+    /// psk = HKDF(admission secret, "psk" | mesh id | epoch | smaller key | larger key).
+    private func pairPresharedKey(with peer: StaticPublicKey) -> SecretBytes {
+        let own = configuration.identity.staticKey.publicKey
+        var context = ByteWriter()
+        context.write(raw: configuration.token.meshID)
+        context.write(configuration.token.epoch)
+        context.write(min(own, peer).bytes)
+        context.write(max(own, peer).bytes)
+        return deriveKey(
+            from: configuration.token.admissionSecret, label: "psk", context: context.bytes)
+    }
+
+    // MARK: - Whom to look for
+
+    /// Whether this node keeps a session with `node` without being asked: with everybody in a
+    /// small mesh, with its neighbours on the ring of hashed ids in a larger one.
+    func wantsSession(with node: NodeID) -> Bool {
+        guard members[node] != nil, !isLeaving else { return false }
+        if members.count <= Node.ringNeighbours { return true }
+        return ringNeighbours().contains(node)
+    }
+
+    static let ringNeighbours = 8
+
+    /// Half of the neighbours before us and half behind us on the ring; the same relation from
+    /// both ends.
+    func ringNeighbours() -> Set<NodeID> {
+        let ring = members.keys.filter { members[$0]?.state != .left }.sorted()
+        guard ring.count > Node.ringNeighbours else { return Set(ring) }
+        let start = ring.firstIndex { $0 > id } ?? 0
+        let half = Node.ringNeighbours / 2
+        return Set((-half..<half).map { ring[(start + $0 + ring.count) % ring.count] })
+    }
+
+    /// Knocks at everything that is known of `node`.
+    mutating func search(for node: NodeID, at now: Now, into actions: inout [NodeAction]) {
+        guard let member = members[node] else { return }
+        var addresses = member.record?.endpoints ?? []
+        if let endpoint = member.endpoint, !addresses.contains(endpoint) {
+            addresses.append(endpoint)
+        }
+        paths.retry(addresses, at: now.boot)
+        runPaths(at: now, into: &actions)
+    }
+
+    mutating func searchLostMembers(at now: Now, into actions: inout [NodeAction]) {
+        guard !isLeaving else { return }
+        for node in members.keys.sorted() where members[node]?.state != .left {
+            guard let member = members[node], member.sending == nil, wantsSession(with: node)
+            else { continue }
+            search(for: node, at: now, into: &actions)
+        }
+    }
+
+    /// The candidates remembered from an earlier run.
+    mutating func addCachedPeers(_ bytes: [UInt8], at now: Now) {
+        var reader = ByteReader(bytes)
+        guard let count = try? reader.readByte() else { return }
+        for _ in 0..<count {
+            guard let address = try? SocketAddress(from: &reader) else { return }
+            paths.addCandidate(address, source: .cache, at: now.boot)
+        }
+    }
+
+    /// The addresses of connected members, for the next start.
+    var peerCache: [UInt8] {
+        let addresses = members.keys.sorted().compactMap { members[$0]?.endpoint }.prefix(64)
+        var writer = ByteWriter()
+        writer.write(UInt8(addresses.count))
+        for address in addresses { address.encode(into: &writer) }
+        return writer.bytes
+    }
+
+    // MARK: - Local network
+
+    mutating func interfacesChanged(
+        _ interfaces: [LocalInterface], at now: Now, into actions: inout [NodeAction]
+    ) {
+        self.interfaces = interfaces
+        withDiscovery(at: now, into: &actions) { discovery, random, results in
+            discovery.setInterfaces(
+                interfaces.filter(\.isMulticast).map {
+                    DiscoveryInterface(
+                        index: $0.index, addresses: $0.addresses, prefixes: $0.prefixes)
+                }, at: now.boot, random: &random, into: &results)
+        }
+        publishMachine(at: now, into: &actions)
+    }
+
+    /// TXT: `n` = a nonce per boot, `h` = its MAC under a key of the token, so that members tell
+    /// members from strangers and nothing rotates by date.
+    static func localDiscovery(
+        _ configuration: NodeConfiguration, random: inout SeededGenerator
+    ) -> LocalDiscovery? {
+        guard let type = DNSName("_edgevpn._udp.local") else { return nil }
+        let nonce = random.bytes(8)
+        return LocalDiscovery(
+            configuration: LocalDiscoveryConfiguration(
+                serviceType: type, port: configuration.listenPort,
+                texts: [
+                    Array("v=1".utf8), Array("n=\(nonce.hex)".utf8),
+                    Array("h=\(localMark(nonce, configuration.token))".utf8),
+                ]), random: &random)
+    }
+
+    private static func localMark(_ nonce: [UInt8], _ token: NetworkToken) -> String {
+        let key = deriveKey(from: token.discoverySecret, label: "local discovery")
+        var bytes = key.exposedCopy()
+        defer { zeroize(&bytes) }
+        return Array(hmacSHA256(key: bytes, nonce).bytes.prefix(8)).hex
+    }
+
+    mutating func withDiscovery(
+        at now: Now, into actions: inout [NodeAction],
+        _ body: (inout LocalDiscovery, inout SeededGenerator, inout [LocalDiscoveryAction]) -> Void
+    ) {
+        guard var local = discovery else { return }
+        var results: [LocalDiscoveryAction] = []
+        body(&local, &random, &results)
+        discovery = local
+        for result in results {
+            switch result {
+            case .send(let bytes, let target):
+                actions.append(.sendMulticast(bytes, to: target))
+            case .found(let service):
+                consider(service, at: now)
+            case .lost:
+                break
+            case .dropped(let reason):
+                drop("multicast \(reason)")
+            }
+        }
+        runPaths(at: now, into: &actions)
+    }
+
+    /// Knocks at a service whose mark only holders of the token can make.
+    private mutating func consider(_ service: LocalService, at now: Now) {
+        let texts = service.texts.map { String(decoding: $0, as: UTF8.self) }
+        guard let nonceText = texts.first(where: { $0.hasPrefix("n=") })?.dropFirst(2),
+            let mark = texts.first(where: { $0.hasPrefix("h=") })?.dropFirst(2),
+            let nonce = [UInt8](hex: nonceText), nonce.count == 8,
+            constantTimeEquals(
+                Array(mark.utf8), Array(Node.localMark(nonce, configuration.token).utf8))
+        else {
+            discovery?.reject(service.instance)
+            return
+        }
+        for address in service.addresses {
+            paths.addCandidate(address, source: .lan, at: now.boot)
+        }
+    }
+}

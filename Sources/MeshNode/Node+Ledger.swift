@@ -1,0 +1,387 @@
+import ClusterPlan
+import DNS
+import Ledger
+import Membership
+import MeshBase
+import NetAddress
+import PathDiscovery
+
+/// What the ledger says, and what follows from it: machines, addresses, names, liveness.
+extension Node {
+    /// Everything that must happen once, before the first input.
+    mutating func begin(
+        _ restored: RestoredState, at now: Now, into actions: inout [NodeAction]
+    ) {
+        for entry in ledger.entries(bucket: LedgerBucket.members) {
+            learnFromLedger(entry, at: now, into: &actions)
+        }
+        for entry in ledger.entries(bucket: MachineRecord.bucket) {
+            learnFromLedger(entry, at: now, into: &actions)
+        }
+        for entry in ledger.entries(bucket: LedgerBucket.cluster) {
+            learnFromLedger(entry, at: now, into: &actions)
+        }
+        if let cache = restored.peerCache { addCachedPeers(cache, at: now) }
+        putEntry(
+            bucket: LedgerBucket.members, key: LedgerBucket.certificateKey,
+            value: configuration.certificate.encode(), at: now, into: &actions)
+        chooseIPv4(at: now, into: &actions)
+        actions.append(.addressesChanged(ipv4: ipv4, ipv6: ipv6))
+        if configuration.certificate.roles.contains(.voter) {
+            let own = id
+            withFounding(at: now, into: &actions) { founding, random, results in
+                founding.voterSeen(own, at: now.boot, random: &random, into: &results)
+            }
+        }
+        reachabilityChanged(at: now, into: &actions)
+        rebuildNames(into: &actions)
+    }
+
+    // MARK: - The ledger core
+
+    mutating func withLedger(
+        at now: Now, into actions: inout [NodeAction],
+        _ body: (inout LedgerState, inout SeededGenerator, inout [LedgerAction]) -> Void
+    ) {
+        var results: [LedgerAction] = []
+        body(&ledger, &random, &results)
+        var changed: [LedgerEntry] = []
+        for result in results {
+            switch result {
+            case .persist(let entry):
+                actions.append(.persist(.ledgerEntry(entry.encode())))
+            case .erase:
+                actions.append(.persist(.ledgerShrank))
+            case .send(let node, let message):
+                send(ControlFrame(kind: .ledger, body: message), to: node, at: now, into: &actions)
+            case .changed(let entry):
+                changed.append(entry)
+            case .dropped(let reason):
+                drop("ledger \(reason)")
+            }
+        }
+        for entry in changed { learnFromLedger(entry, at: now, into: &actions) }
+    }
+
+    /// Writes an own entry unless it says already what it should.
+    mutating func putEntry(
+        bucket: String, key: String, value: [UInt8], at now: Now, into actions: inout [NodeAction]
+    ) {
+        do throws(LedgerProblem) {
+            try put(bucket: bucket, key: key, value: value, at: now, into: &actions)
+        } catch {
+            actions.append(.log(.warning, "ledger entry \(bucket)/\(key) refused: \(error)"))
+        }
+    }
+
+    /// Writes an own entry.
+    ///
+    /// - Throws: when the entry breaks a bound of the ledger; nothing changed then.
+    package mutating func put(
+        bucket: String, key: String, value: [UInt8], at now: Now, into actions: inout [NodeAction]
+    ) throws(LedgerProblem) {
+        var problem: LedgerProblem?
+        withLedger(at: now, into: &actions) { ledger, random, results in
+            do throws(LedgerProblem) {
+                try ledger.put(
+                    bucket: bucket, key: key, value: value, at: now.boot, random: &random,
+                    into: &results)
+            } catch {
+                problem = error
+            }
+        }
+        if let problem { throw problem }
+    }
+
+    /// Withdraws an own entry.
+    package mutating func delete(
+        bucket: String, key: String, at now: Now, into actions: inout [NodeAction]
+    ) throws(LedgerProblem) {
+        var problem: LedgerProblem?
+        withLedger(at: now, into: &actions) { ledger, random, results in
+            do throws(LedgerProblem) {
+                try ledger.delete(
+                    bucket: bucket, key: key, at: now.boot, random: &random, into: &results)
+            } catch {
+                problem = error
+            }
+        }
+        if let problem { throw problem }
+    }
+
+    /// Acts upon one entry that is new or changed.
+    private mutating func learnFromLedger(
+        _ entry: LedgerEntry, at now: Now, into actions: inout [NodeAction]
+    ) {
+        switch entry.bucket {
+        case LedgerBucket.members:
+            guard !entry.isTombstone, entry.owner != id,
+                let certificate = Node.certificateVerifier(configuration.token)(entry.value),
+                certificate.nodeID == entry.owner
+            else { return }
+            learn(certificate, at: now, into: &actions)
+        case MachineRecord.bucket:
+            machineChanged(entry, at: now, into: &actions)
+        case LedgerBucket.cluster:
+            clusterEntryChanged(entry, at: now, into: &actions)
+        default:
+            break
+        }
+    }
+
+    private mutating func machineChanged(
+        _ entry: LedgerEntry, at now: Now, into actions: inout [NodeAction]
+    ) {
+        guard entry.key == MachineRecord.key, entry.owner != id, members[entry.owner] != nil else {
+            return
+        }
+        members[entry.owner]?.record =
+            entry.isTombstone ? nil : try? MachineRecord(decoding: entry.value)
+        weighClaims(at: now, into: &actions)
+        membershipChanged(at: now, into: &actions)
+        rebuildNames(into: &actions)
+        guard let member = members[entry.owner], member.sending == nil,
+            wantsSession(with: entry.owner)
+        else { return }
+        search(for: entry.owner, at: now, into: &actions)
+    }
+
+    // MARK: - Addresses
+
+    /// Every IPv4 claim that is known, ours included.
+    private var claims: [(node: NodeID, address: IPAddress, isFixed: Bool)] {
+        var result: [(node: NodeID, address: IPAddress, isFixed: Bool)] = []
+        for node in members.keys.sorted() {
+            guard let record = members[node]?.record, let address = record.ipv4 else { continue }
+            result.append((node, address, record.isAddressFixed))
+        }
+        if let ipv4 { result.append((id, ipv4, cluster.view.isAddressFixed)) }
+        return result
+    }
+
+    /// The owner of every claimed address. A claim that a cluster depends on beats all others.
+    private var addressOwners: [IPAddress: NodeID] {
+        let all = claims
+        let fixed = AddressClaims.resolve(
+            all.filter(\.isFixed).map { (node: $0.node, address: $0.address) })
+        let others = AddressClaims.resolve(all.map { (node: $0.node, address: $0.address) })
+        return others.merging(fixed) { _, certain in certain }
+    }
+
+    /// The next own candidate, from ``addressCandidate`` on, that nobody else has.
+    private mutating func nextCandidate() -> IPAddress? {
+        let taken = addressOwners
+        while addressCandidate < Node.addressCandidateLimit {
+            let candidate = AddressClaims.candidate(
+                nodeKey: id, index: UInt32(addressCandidate), plan: configuration.token.ipv4Plan)
+            if taken[candidate] == nil { return candidate }
+            addressCandidate += 1
+        }
+        return nil
+    }
+
+    /// Finds the first candidate address of ours that nobody else holds.
+    private mutating func chooseIPv4(at now: Now, into actions: inout [NodeAction]) {
+        let plan = configuration.token.ipv4Plan
+        if let overlap = configuration.localRoutes.first(where: { $0.overlaps(plan) }) {
+            actions.append(
+                .log(
+                    .warning,
+                    "the mesh's IPv4 block \(plan) overlaps the local route \(overlap): this "
+                        + "node stays IPv6-only"))
+            ipv4 = nil
+            return
+        }
+        if let fixed = configuration.fixedIPv4 {
+            ipv4 = fixed
+        } else if let kept = keptIPv4 {
+            ipv4 = kept
+        } else {
+            ipv4 = nextCandidate()
+        }
+        publishMachine(at: now, into: &actions)
+    }
+
+    /// A plan so full that this many candidates are taken has no room.
+    private static let addressCandidateLimit = 4_096
+
+    /// The address that this node claimed in an earlier life.
+    private var keptIPv4: IPAddress? {
+        guard
+            let entry = ledger.entry(
+                bucket: MachineRecord.bucket, key: MachineRecord.key, owner: id),
+            !entry.isTombstone, let record = try? MachineRecord(decoding: entry.value),
+            let address = record.ipv4, configuration.token.ipv4Plan.contains(address)
+        else { return nil }
+        return address
+    }
+
+    /// Gives every address to one claimant; moves on when ours is another's.
+    private mutating func weighClaims(at now: Now, into actions: inout [NodeAction]) {
+        let winners = addressOwners
+        for node in members.keys.sorted() {
+            let claimed = members[node]?.record?.ipv4
+            let standing = claimed.flatMap { winners[$0] == node ? $0 : nil }
+            if members[node]?.ipv4 != standing {
+                members[node]?.ipv4 = standing
+                actions.append(.forwardingChanged)
+            }
+        }
+        guard let own = ipv4, winners[own] != id, configuration.fixedIPv4 == nil else { return }
+        actions.append(.log(.notice, "address \(own) is another node's; moving on"))
+        ipv4 = nil
+        addressCandidate += 1
+        ipv4 = nextCandidate()
+        actions.append(.addressesChanged(ipv4: ipv4, ipv6: ipv6))
+        publishMachine(at: now, into: &actions)
+        rebuildNames(into: &actions)
+    }
+
+    /// Tells everybody our name, claim and addresses.
+    mutating func publishMachine(at now: Now, into actions: inout [NodeAction]) {
+        let endpoints = interfaces.flatMap(\.addresses)
+            .filter { !$0.isLoopback && !$0.isLinkLocal && !isOverlay($0) }
+            .map { SocketAddress(ip: $0, port: configuration.listenPort) }
+        let record = MachineRecord(
+            hostname: configuration.hostname, ipv4: ipv4,
+            isAddressFixed: cluster.view.isAddressFixed, endpoints: endpoints)
+        putEntry(
+            bucket: MachineRecord.bucket, key: MachineRecord.key, value: record.encode(), at: now,
+            into: &actions)
+    }
+
+    private func isOverlay(_ address: IPAddress) -> Bool {
+        address == ipv4
+            || MeshAddressing.prefix(meshID: configuration.token.meshID)
+                .contains(address)
+    }
+
+    // MARK: - Names
+
+    /// Two machines with one hostname: the one with the smaller id has it, the other one gets the
+    /// first digits of its id appended, on every node alike.
+    package var hostnames: [NodeID: String] {
+        var all: [(node: NodeID, name: String)] = [(id, configuration.hostname)]
+        for (node, member) in members {
+            if let record = member.record { all.append((node, record.hostname)) }
+        }
+        all.sort { $0.node < $1.node }
+        var taken: Set<String> = []
+        var result: [NodeID: String] = [:]
+        for (node, name) in all {
+            if taken.insert(name.lowercased()).inserted {
+                result[node] = name
+            } else {
+                let unique = "\(name.prefix(56))-\(node.description.prefix(6))"
+                taken.insert(unique.lowercased())
+                result[node] = unique
+            }
+        }
+        return result
+    }
+
+    mutating func rebuildNames(into actions: inout [NodeAction]) {
+        var hosts: [HostNames] = []
+        for (node, name) in hostnames.sorted(by: { $0.key < $1.key }) {
+            if node == id {
+                hosts.append(HostNames(name: name, addresses: [ipv6] + (ipv4.map { [$0] } ?? [])))
+            } else if let member = members[node], member.state != .dead, member.state != .left {
+                let addresses = [member.certificate.ipv6] + (member.ipv4.map { [$0] } ?? [])
+                hosts.append(HostNames(name: name, addresses: addresses))
+            }
+        }
+        guard hosts != publishedHosts else { return }
+        publishedHosts = hosts
+        nameSerial &+= 1
+        names = NameTable(
+            zone: names.zone, nameServer: hostnames[id] ?? configuration.hostname,
+            serial: nameSerial,
+            prefixes: [
+                configuration.token.ipv4Plan,
+                MeshAddressing.prefix(meshID: configuration.token.meshID),
+            ], hosts: hosts)
+        actions.append(.namesChanged)
+    }
+
+    // MARK: - Liveness
+
+    mutating func withSwim(
+        at now: Now, into actions: inout [NodeAction],
+        _ body: (inout SwimInstance, inout SeededGenerator, inout [SwimAction]) -> Void
+    ) {
+        var results: [SwimAction] = []
+        body(&swim, &random, &results)
+        for result in results {
+            switch result {
+            case .send(let node, let message):
+                sendMemberMessage(message, to: node, into: &actions)
+            case .memberChanged(let node, let state):
+                memberChanged(node, state, at: now, into: &actions)
+            case .dropped(let reason):
+                drop("swim \(reason)")
+            }
+        }
+    }
+
+    private mutating func memberChanged(
+        _ node: NodeID, _ state: MemberState, at now: Now, into actions: inout [NodeAction]
+    ) {
+        guard let former = members[node]?.state, former != state else { return }
+        members[node]?.state = state
+        actions.append(.log(.info, "member \(node.short) is \(state)"))
+        switch state {
+        case .alive:
+            if former == .dead || former == .left, wantsSession(with: node) {
+                search(for: node, at: now, into: &actions)
+            }
+        case .suspect:
+            // It may have restarted without remembering us: knock.
+            search(for: node, at: now, into: &actions)
+        case .dead, .left:
+            disconnected(node, at: now, into: &actions)
+        case .unknown:
+            break
+        }
+        membershipChanged(at: now, into: &actions)
+        rebuildNames(into: &actions)
+    }
+
+    private mutating func sendMemberMessage(
+        _ message: [UInt8], to node: NodeID, into actions: inout [NodeAction]
+    ) {
+        var results: [PathAction] = []
+        paths.send(message, to: node, random: &random, into: &results)
+        for case .send(let datagram, let target) in results {
+            actions.append(.send(datagram, to: target))
+        }
+    }
+
+    /// The members as liveness and the planner know them changed.
+    mutating func membershipChanged(at now: Now, into actions: inout [NodeAction]) {
+        let names = hostnames
+        var peers = members.keys.sorted().compactMap { node in
+            members[node].map { member in
+                ClusterPeer(
+                    id: node, staticKey: member.certificate.staticKey, ipv4: member.ipv4,
+                    ipv6: member.certificate.ipv6, hostname: names[node] ?? node.short,
+                    isAlive: member.state != .dead && member.state != .left)
+            }
+        }
+        peers.append(
+            ClusterPeer(
+                id: id, staticKey: configuration.identity.staticKey.publicKey, ipv4: ipv4,
+                ipv6: ipv6, hostname: names[id] ?? configuration.hostname, isAlive: true))
+        withCluster(at: now, into: &actions) { cluster, random, results in
+            cluster.membershipChanged(peers, at: now, random: &random, into: &results)
+        }
+    }
+}
+
+/// Buckets of the ledger that the node itself reads.
+package enum LedgerBucket {
+    /// Certificates; the ledger accepts entries of an owner only beside one.
+    package static let members = "members"
+    package static let certificateKey = "certificate"
+    /// Decisions of the founding and facts of the datastore.
+    package static let cluster = "cluster"
+}

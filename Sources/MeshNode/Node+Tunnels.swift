@@ -1,0 +1,223 @@
+import Cryptography
+import Membership
+import MeshBase
+import NetAddress
+import PathDiscovery
+import WireGuard
+
+/// Sessions with members, and the control frames inside them.
+extension Node {
+    /// Makes sure that a session with the peer exists or is being made.
+    mutating func connect(
+        _ key: StaticPublicKey, at now: Now, into actions: inout [NodeAction]
+    ) {
+        guard let node = membersByKey[key] else { return }
+        if members[node]?.endpoint == nil {
+            search(for: node, at: now, into: &actions)
+            return
+        }
+        withTunnels(at: now, into: &actions) { tunnels, random, results in
+            tunnels.connect(key, at: now, random: &random, into: &results)
+        }
+    }
+
+    mutating func withTunnels(
+        at now: Now, into actions: inout [NodeAction],
+        _ body: (inout TunnelDevice, inout SeededGenerator, inout [TunnelAction]) -> Void
+    ) {
+        var results: [TunnelAction] = []
+        body(&tunnels, &random, &results)
+        for result in results {
+            switch result {
+            case .reserveTimestamp(let stamp):
+                actions.append(.persist(.timestamp(stamp)))
+            case .send(let datagram, let target):
+                actions.append(.send(datagram, to: target))
+            case .installSession(let key, let session):
+                guard let node = membersByKey[key] else { continue }
+                members[node]?.sessions.append(session)
+                actions.append(.forwardingChanged)
+            case .useSession(let key, let session):
+                useSession(session, with: key, at: now, into: &actions)
+            case .removeSession(let key, let index):
+                removeSession(index, of: key, at: now, into: &actions)
+            case .endpointChanged(let key, let address):
+                guard let node = membersByKey[key] else { continue }
+                members[node]?.endpoint = address
+                paths.pathMoved(node, to: address)
+                actions.append(.forwardingChanged)
+            case .unreachable(let key):
+                guard let node = membersByKey[key] else { continue }
+                members[node]?.waiting.removeAll()
+                actions.append(.log(.info, "member \(node.short) does not answer handshakes"))
+                disconnected(node, at: now, into: &actions)
+                search(for: node, at: now, into: &actions)
+            case .dropped(let reason):
+                drop("handshake \(reason)")
+            }
+        }
+    }
+
+    private mutating func useSession(
+        _ session: TransportSession, with key: StaticPublicKey, at now: Now,
+        into actions: inout [NodeAction]
+    ) {
+        guard let node = membersByKey[key], members[node] != nil else { return }
+        members[node]?.sending = session
+        actions.append(.forwardingChanged)
+        while let payload = members[node]?.waiting.popFirst() {
+            sendSealed(payload, to: node, at: now, into: &actions)
+        }
+        withSwim(at: now, into: &actions) { swim, random, results in
+            swim.heard(from: node, at: now.boot, into: &results)
+        }
+        guard members[node]?.isConnected == false else { return }
+        members[node]?.isConnected = true
+        actions.append(.log(.info, "session with member \(node.short)"))
+        actions.append(.persist(.peerCache(peerCache)))
+        withLedger(at: now, into: &actions) { ledger, random, results in
+            ledger.peerConnected(node, at: now.boot, random: &random, into: &results)
+        }
+        reachabilityChanged(at: now, into: &actions)
+    }
+
+    private mutating func removeSession(
+        _ index: UInt32, of key: StaticPublicKey, at now: Now, into actions: inout [NodeAction]
+    ) {
+        guard let node = membersByKey[key] else { return }
+        members[node]?.retire(sessionWithIndex: index)
+        actions.append(.forwardingChanged)
+        if members[node]?.sending?.localIndex == index {
+            members[node]?.sending = nil
+            disconnected(node, at: now, into: &actions)
+        }
+    }
+
+    mutating func disconnected(_ node: NodeID, at now: Now, into actions: inout [NodeAction]) {
+        guard members[node]?.isConnected == true else { return }
+        members[node]?.isConnected = false
+        withLedger(at: now, into: &actions) { ledger, _, _ in
+            ledger.peerDisconnected(node)
+        }
+        reachabilityChanged(at: now, into: &actions)
+    }
+
+    // MARK: - Frames
+
+    /// Sends a frame now, or as soon as a session exists.
+    mutating func send(
+        _ frame: ControlFrame, to node: NodeID, at now: Now, into actions: inout [NodeAction]
+    ) {
+        guard let member = members[node] else { return }
+        let payload = frame.encode()
+        if member.sending != nil {
+            sendSealed(payload, to: node, at: now, into: &actions)
+        } else {
+            if members[node]?.waiting.append(payload) != nil { drop("frame queue full") }
+            connect(member.certificate.staticKey, at: now, into: &actions)
+        }
+    }
+
+    private mutating func sendSealed(
+        _ payload: [UInt8], to node: NodeID, at now: Now, into actions: inout [NodeAction]
+    ) {
+        guard let member = members[node], let endpoint = member.endpoint,
+            let datagram = member.sending?.seal(payload, at: now.boot)
+        else {
+            drop("frame without session")
+            return
+        }
+        actions.append(.send(datagram, to: endpoint))
+    }
+
+    mutating func receiveFrame(
+        _ payload: [UInt8], from key: StaticPublicKey, at now: Now,
+        into actions: inout [NodeAction]
+    ) {
+        guard let node = membersByKey[key], let frame = try? ControlFrame(decoding: payload) else {
+            drop("malformed frame")
+            return
+        }
+        withSwim(at: now, into: &actions) { swim, _, results in
+            swim.heard(from: node, at: now.boot, into: &results)
+        }
+        switch frame.kind {
+        case .ledger:
+            withLedger(at: now, into: &actions) { ledger, random, results in
+                ledger.receive(
+                    frame.body, from: node, at: now.boot, random: &random, into: &results)
+            }
+        case .founding:
+            withFounding(at: now, into: &actions) { founding, random, results in
+                founding.receive(
+                    frame.body, from: node, at: now.boot, random: &random, into: &results)
+            }
+        case .cluster:
+            withCluster(at: now, into: &actions) { cluster, random, results in
+                cluster.receive(frame.body, from: node, at: now, random: &random, into: &results)
+            }
+        case .ping:
+            send(
+                ControlFrame(kind: .pong, requestID: frame.requestID, body: frame.body), to: node,
+                at: now, into: &actions)
+        case .pong:
+            guard let ping = pendingPings.removeValue(forKey: frame.requestID) else { return }
+            let roundTrip = now.boot - ping.sentAt
+            members[node]?.roundTrip = roundTrip
+            actions.append(.pong(id: frame.requestID, roundTrip: roundTrip))
+        }
+    }
+
+    // MARK: - Commands
+
+    mutating func perform(
+        _ command: NodeCommand, at now: Now, into actions: inout [NodeAction]
+    ) {
+        switch command {
+        case .ping(let identifier, let node):
+            pendingPings[identifier] = PendingPing(
+                sentAt: now.boot, deadline: now.boot + .seconds(60))
+            send(
+                ControlFrame(kind: .ping, requestID: identifier, body: []), to: node, at: now,
+                into: &actions)
+        case .leave:
+            leave(at: now, into: &actions)
+        }
+    }
+
+    private mutating func leave(at now: Now, into actions: inout [NodeAction]) {
+        guard !isLeaving else { return }
+        isLeaving = true
+        actions.append(.persist(.peerCache(peerCache)))
+        withSwim(at: now, into: &actions) { swim, _, results in
+            swim.leave(at: now.boot, into: &results)
+        }
+        withDiscovery(at: now, into: &actions) { discovery, _, results in
+            discovery.shutDown(into: &results)
+        }
+    }
+
+    // MARK: - For the data plane
+
+    /// What the packet threads need of every member that has a session or waits for one.
+    package var forwarding: [ForwardingPeer] {
+        members.keys.sorted().compactMap { node in
+            members[node].map { member in
+                var allowed = [IPPrefix(host: member.certificate.ipv6)]
+                if let ipv4 = member.ipv4 { allowed.append(IPPrefix(host: ipv4)) }
+                return ForwardingPeer(
+                    key: member.certificate.staticKey, endpoint: member.endpoint,
+                    allowed: allowed, sending: member.sending, sessions: member.sessions)
+            }
+        }
+    }
+}
+
+/// One peer as the packet threads see it.
+package struct ForwardingPeer: Sendable {
+    package let key: StaticPublicKey
+    package let endpoint: SocketAddress?
+    package let allowed: [IPPrefix]
+    package let sending: TransportSession?
+    package let sessions: [TransportSession]
+}

@@ -1,0 +1,108 @@
+import ClusterPlan
+import Consensus
+import Ledger
+import Membership
+import MeshBase
+import Cryptography
+import NetAddress
+import WireGuard
+
+/// One moment of a node, for people and programs. It holds no secret.
+package struct NodeStatus: Sendable {
+    package var id: NodeID
+    package var hostname: String
+    package var ipv4: IPAddress?
+    package var ipv6: IPAddress
+    package var port: UInt16
+    /// Sorted by node id.
+    package var peers: [PeerStatus]
+    package var founding: FoundingView
+    package var cluster: ClusterView
+    package var policy: GenesisPolicy?
+    package var names: [NodeID: String]
+    package var drops: [String: UInt64]
+}
+
+package struct PeerStatus: Sendable {
+    package var id: NodeID
+    package var hostname: String?
+    package var ipv4: IPAddress?
+    package var ipv6: IPAddress
+    package var state: MemberState
+    package var endpoint: SocketAddress?
+    package var roundTrip: Duration?
+    /// Since the newest completed handshake.
+    package var sinceHandshake: Duration?
+    package var receivedBytes: UInt64
+    package var sentBytes: UInt64
+    package var suite: PacketSuite?
+    package var isVoter: Bool
+}
+
+extension Node {
+    package func status(at now: BootInstant) -> NodeStatus {
+        let names = hostnames
+        let peers = members.keys.sorted().compactMap { node -> PeerStatus? in
+            guard let member = members[node] else { return nil }
+            let tunnel = tunnels.status(of: member.certificate.staticKey)
+            let traffic = member.traffic
+            return PeerStatus(
+                id: node, hostname: names[node], ipv4: member.ipv4,
+                ipv6: member.certificate.ipv6, state: member.state, endpoint: member.endpoint,
+                roundTrip: member.roundTrip,
+                sinceHandshake: tunnel?.lastHandshake.map { now - $0 },
+                receivedBytes: traffic.received, sentBytes: traffic.sent,
+                suite: member.sending == nil ? nil : tunnel?.suite,
+                isVoter: member.certificate.roles.contains(.voter))
+        }
+        return NodeStatus(
+            id: id, hostname: names[id] ?? configuration.hostname, ipv4: ipv4, ipv6: ipv6,
+            port: configuration.listenPort, peers: peers, founding: founding.view,
+            cluster: cluster.view, policy: configuration.token.policy, names: names, drops: drops)
+    }
+
+    /// Finds a member by node id, an unambiguous beginning of one, hostname or overlay address.
+    package func member(named text: String) -> NodeID? {
+        let lowered = text.lowercased()
+        let names = hostnames
+        if let exact = names.first(where: { $0.value.lowercased() == lowered })?.key {
+            return exact
+        }
+        if let address = IPAddress(text) {
+            return members.first {
+                $0.value.certificate.ipv6 == address || $0.value.ipv4 == address
+            }?
+            .key
+        }
+        guard lowered.count >= 4 else { return nil }
+        let matches = members.keys.filter { $0.description.hasPrefix(lowered) }
+        return matches.count == 1 ? matches.first : nil
+    }
+
+    /// The live entries of one bucket or of all, sorted.
+    package func ledgerEntries(bucket: String?) -> [LedgerEntry] {
+        if let bucket { return ledger.entries(bucket: bucket) }
+        return ledger.allEntries.filter { !$0.isTombstone }.sorted { $0.id < $1.id }
+    }
+
+    /// Every entry that the disk must hold, tombstones included.
+    package var durableLedgerEntries: [[UInt8]] { ledger.allEntries.map { $0.encode() } }
+
+    /// Equal on two nodes whose ledgers are equal.
+    package var ledgerDigest: Bytes32 { ledger.digest }
+
+    /// Folds everything that decides the node's future into one hash.
+    package func fingerprint(into fingerprint: inout Fingerprint) {
+        tunnels.fingerprint(into: &fingerprint)
+        paths.fingerprint(into: &fingerprint)
+        ledger.fingerprint(into: &fingerprint)
+        swim.fingerprint(into: &fingerprint)
+        founding.fingerprint(into: &fingerprint)
+        cluster.fingerprint(into: &fingerprint)
+        fingerprint.mix(ipv4?.description ?? "-")
+        for node in members.keys.sorted() {
+            fingerprint.mix(node)
+            fingerprint.mix(UInt64(members[node]?.state.rawValue ?? 0))
+        }
+    }
+}
