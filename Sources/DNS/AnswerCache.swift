@@ -70,13 +70,16 @@ package struct AnswerCache {
             if reply.isFailure, !old.reply.isFailure, isUseful { return }
             storedBytes += reply.size - old.reply.size
             slots[position] = Slot(key: key, reply: reply, storedAt: now, wasUsed: true)
+            while storedBytes > AnswerCache.maximumBytes { removeOne() }
         } else {
+            while slots.count >= capacity
+                || storedBytes + reply.size > AnswerCache.maximumBytes
+            {
+                removeOne()
+            }
             index[key] = slots.count
             storedBytes += reply.size
             slots.append(Slot(key: key, reply: reply, storedAt: now, wasUsed: false))
-        }
-        while slots.count > capacity || storedBytes > AnswerCache.maximumBytes {
-            removeOne()
         }
     }
 
@@ -95,7 +98,7 @@ package struct AnswerCache {
         storedBytes -= slots[hand].reply.size
         index[slots[hand].key] = nil
         let last = slots.removeLast()
-        // The entry just added sits at the end; it moves to the gap unless it is the gap.
+        // The last entry moves into the gap, unless it is the gap.
         guard hand < slots.count else { return }
         slots[hand] = last
         index[last.key] = hand

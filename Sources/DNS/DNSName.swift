@@ -114,7 +114,11 @@ extension DNSName: Hashable, Comparable {
 
     /// A stable order for deterministic iteration; not the canonical order of DNSSEC.
     package static func < (lhs: DNSName, rhs: DNSName) -> Bool {
-        lhs.wire.lazy.map(foldCase).lexicographicallyPrecedes(rhs.wire.lazy.map(foldCase))
+        for index in 0..<min(lhs.wire.count, rhs.wire.count) {
+            let (left, right) = (foldCase(lhs.wire[index]), foldCase(rhs.wire[index]))
+            if left != right { return left < right }
+        }
+        return lhs.wire.count < rhs.wire.count
     }
 }
 

@@ -149,8 +149,11 @@ struct DNSWriter {
     mutating func write(_ name: DNSName) {
         let wire = name.wire
         var position = 0
+        // Labels of this very name are no targets: it is not complete yet.
+        let complete = labelOffsets.count
         while wire[position] != 0 {
-            if let target = labelOffsets.first(where: { matches(wire, from: position, at: $0) }) {
+            let targets = labelOffsets[..<complete]
+            if let target = targets.first(where: { matches(wire, from: position, at: $0) }) {
                 write(0xC000 | target)
                 return
             }

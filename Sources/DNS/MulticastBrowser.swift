@@ -149,9 +149,15 @@ package struct MulticastBrowser {
         }
         guard !byHost.isEmpty else { return [] }
         var touched: [DNSName] = []
-        for instance in services.keys.sorted() {
+        let concerned = services.filter { _, entry in
+            guard let location = entry.location, !isProbe || !entry.isAnnounced else {
+                return false
+            }
+            return byHost[location.value.target] != nil
+        }
+        for instance in concerned.keys.sorted() {
             guard var entry = services[instance], let location = entry.location,
-                let news = byHost[location.value.target], !isProbe || !entry.isAnnounced
+                let news = byHost[location.value.target]
             else { continue }
             let limit = isProbe ? MulticastBrowser.probeLifetime : .max
             entry.note(news, interface: interface, lifetimeLimit: limit, at: now)

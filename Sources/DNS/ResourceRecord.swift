@@ -158,6 +158,19 @@ package struct StartOfAuthority: Hashable, Sendable {
     package var expire: UInt32
     /// How long a negative answer may be kept (RFC 2308 section 4).
     package var minimum: UInt32
+
+    package init(
+        primary: DNSName, mailbox: DNSName, serial: UInt32, refresh: UInt32, retry: UInt32,
+        expire: UInt32, minimum: UInt32
+    ) {
+        self.primary = primary
+        self.mailbox = mailbox
+        self.serial = serial
+        self.refresh = refresh
+        self.retry = retry
+        self.expire = expire
+        self.minimum = minimum
+    }
 }
 
 /// The data of an SRV record (RFC 2782).
