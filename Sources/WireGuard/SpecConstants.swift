@@ -27,7 +27,7 @@ package enum HandshakePolicy {
     static let minimumInitiationInterval = Duration.milliseconds(20)
 
     /// AES-GCM counts blocks under one key towards its confidentiality bound: 2^28 packets of at
-    /// most 94 blocks stay near 2^34.6, where the distinguishing advantage is about 2^-58.
+    /// most 94 blocks stay near 2^34.6, where the distinguishing advantage is below 2^-58.
     static let rekeyAfterMessagesAES: UInt64 = 1 << 28
 
     /// How long a live tunnel may wait for a look at its session's counters: the packet threads

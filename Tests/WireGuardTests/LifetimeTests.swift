@@ -188,8 +188,10 @@ struct LifetimeTests {
         pair.world.run(for: .milliseconds(100))
         #expect(pair.bob.device.status(of: pair.alice.key)?.endpoint == moved)
         pair.world.loses = { _ in false }
+        #expect(pair.bob.endpointChanges.last != next)
         pair.alice.send(packet(3), to: pair.bob)
         pair.world.run(for: .milliseconds(100))
+        #expect(pair.bob.endpointChanges.last == next)
         #expect(pair.bob.device.status(of: pair.alice.key)?.endpoint == next)
     }
 

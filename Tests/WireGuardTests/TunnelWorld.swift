@@ -21,6 +21,8 @@ final class TunnelWorld {
     var hosts: [TunnelHost] = []
     /// Decides the fate of each datagram on the wire.
     var loses: (Datagram) -> Bool = { _ in false }
+    /// The delay of each copy of a datagram that is not lost.
+    var delays: (Datagram) -> [Duration] = { _ in [TunnelWorld.latency] }
     static let latency = Duration.milliseconds(10)
 
     var clock: Now {
@@ -31,10 +33,14 @@ final class TunnelWorld {
 
     func put(_ bytes: [UInt8], from source: SocketAddress, to destination: SocketAddress) {
         let datagram = Datagram(
-            arrival: now + TunnelWorld.latency, source: source, destination: destination,
-            bytes: bytes)
+            arrival: now, source: source, destination: destination, bytes: bytes)
         sent.append(datagram)
-        if !loses(datagram) { wire.append(datagram) }
+        guard !loses(datagram) else { return }
+        for delay in delays(datagram) {
+            wire.append(
+                Datagram(
+                    arrival: now + delay, source: source, destination: destination, bytes: bytes))
+        }
     }
 
     func forgetTraffic() {
