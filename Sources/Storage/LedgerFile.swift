@@ -35,9 +35,9 @@ package final class LedgerFile {
     /// Opens the file, or makes an empty one. A torn tail is cut off, durably, before this returns.
     ///
     /// - Throws: ``StorageError/corrupt(path:detail:)`` when the header is not this file's.
-    package init(
-        name: String, kind: FileKind, in directory: StateDirectory, recovery: inout Recovery
-    ) throws(StorageError) {
+    package static func open(name: String, kind: FileKind, in directory: StateDirectory)
+        throws(StorageError) -> (file: LedgerFile, recovery: Recovery)
+    {
         let path = directory.path(of: name)
         let fileSystem = directory.fileSystem
         let isMissing = try wrapping { () throws(FileSystemError) in
@@ -47,27 +47,35 @@ package final class LedgerFile {
             try directory.replace(name, with: LedgerFile.header(kind: kind, generation: 1))
         }
         let (handle, bytes) = try LedgerFile.contents(path, fileSystem)
-        let generation: UInt64
-        let end: Int
         do throws(StorageError) {
-            generation = try LedgerFile.readHeader(bytes, kind: kind, path: path)
+            let generation = try LedgerFile.readHeader(bytes, kind: kind, path: path)
             let found = LedgerFile.scan(bytes, generation: generation)
-            end = found.end
-            recovery = Recovery(records: found.records, truncatedBytes: bytes.count - end)
             try wrapping { () throws(FileSystemError) in
                 if found.end < bytes.count { try fileSystem.truncate(handle, to: found.end) }
                 try fileSystem.synchronize(handle)
+                try fileSystem.synchronizeDirectory(directory.path)
             }
+            let file = LedgerFile(
+                name: name, kind: kind, directory: directory, handle: handle,
+                generation: generation, size: found.end)
+            let truncated = bytes.count - found.end
+            return (file, Recovery(records: found.records, truncatedBytes: truncated))
         } catch {
             fileSystem.close(handle)
             throw error
         }
+    }
+
+    private init(
+        name: String, kind: FileKind, directory: StateDirectory, handle: FileHandle,
+        generation: UInt64, size: Int
+    ) {
         self.name = name
         self.kind = kind
         self.directory = directory
         self.handle = handle
         self.generation = generation
-        size = end
+        self.size = size
     }
 
     deinit {

@@ -24,8 +24,10 @@ package final class RegisterFile {
 
     /// Opens the register, or makes a fresh one if the file is missing.
     ///
-    /// Opening rewrites what it found, the older or damaged slot first: bytes that a killed process
-    /// left unsynchronized are durable before anybody acts on them, and a damaged twin is replaced.
+    /// Opening writes the newest slot again, byte for byte, and then copies it over its twin: bytes
+    /// that a killed process left unsynchronized are durable before anybody acts on them and
+    /// before the twin is touched, and a damaged twin is replaced. Writing the same bytes cannot
+    /// tear what is durable already.
     package init(
         name: String, kind: FileKind, slotSize: Int = usualSlotSize, in directory: StateDirectory
     ) throws(StorageError) {
@@ -42,6 +44,7 @@ package final class RegisterFile {
         let (handle, bytes) = try wrapping { () throws(FileSystemError) in
             let handle = try fileSystem.open(path, .readWrite)
             do throws(FileSystemError) {
+                try fileSystem.synchronizeDirectory(directory.path)
                 // 2 MiB is the largest register anybody can have made.
                 return (handle, try fileSystem.read(handle, at: 0, count: 2 * (1 << 20) + 1))
             } catch {
@@ -50,12 +53,12 @@ package final class RegisterFile {
             }
         }
         let newest: (value: [UInt8]?, sequence: UInt64, offset: Int)
+        let size = bytes.count / 2
         do throws(StorageError) {
             newest = try RegisterFile.newest(bytes, kind: kind, path: path)
-            try RegisterFile.writeSlots(
-                newest.value, kind: kind, sequence: newest.sequence + 1, size: bytes.count / 2,
-                to: handle, fileSystem,
-                startingAt: bytes.count / 2 - newest.offset)
+            let slot = Array(bytes[newest.offset..<newest.offset + size])
+            try RegisterFile.write(
+                slot, at: [newest.offset, size - newest.offset], of: handle, fileSystem)
         } catch {
             fileSystem.close(handle)
             throw error
@@ -64,9 +67,9 @@ package final class RegisterFile {
         self.kind = kind
         self.directory = directory
         self.handle = handle
-        self.slotSize = bytes.count / 2
+        self.slotSize = size
         value = newest.value
-        sequence = newest.sequence + 1
+        sequence = newest.sequence
     }
 
     deinit {
@@ -85,10 +88,9 @@ package final class RegisterFile {
         guard newValue.count <= limit else {
             throw .tooLarge(path: path, size: newValue.count, limit: limit)
         }
+        let slot = RegisterFile.slot(newValue, kind: kind, sequence: sequence + 1, size: slotSize)
         do throws(StorageError) {
-            try RegisterFile.writeSlots(
-                newValue, kind: kind, sequence: sequence + 1, size: slotSize, to: handle,
-                directory.fileSystem)
+            try RegisterFile.write(slot, at: [0, slotSize], of: handle, directory.fileSystem)
         } catch {
             hasFailed = true
             throw error
@@ -97,13 +99,11 @@ package final class RegisterFile {
         sequence += 1
     }
 
-    private static func writeSlots(
-        _ value: [UInt8]?, kind: FileKind, sequence: UInt64, size: Int, to handle: FileHandle,
-        _ fileSystem: any FileSystem, startingAt first: Int = 0
+    private static func write(
+        _ slot: [UInt8], at offsets: [Int], of handle: FileHandle, _ fileSystem: any FileSystem
     ) throws(StorageError) {
-        let slot = RegisterFile.slot(value, kind: kind, sequence: sequence, size: size)
         try wrapping { () throws(FileSystemError) in
-            for offset in [first, size - first] {
+            for offset in offsets {
                 try fileSystem.write(slot, to: handle, at: offset)
                 try fileSystem.synchronize(handle)
             }

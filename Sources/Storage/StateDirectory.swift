@@ -27,7 +27,7 @@ package final class StateDirectory: Sendable {
         }
         lock = try StateDirectory.takeLock(in: path, fileSystem)
         do {
-            try removeLeftovers()
+            try settle()
         } catch {
             fileSystem.close(lock)
             throw error
@@ -44,13 +44,16 @@ package final class StateDirectory: Sendable {
     /// Suffix of a file that is being written and has not taken its place yet.
     static let temporarySuffix = ".tmp"
 
-    /// Half-written files of an earlier life; nothing ever reads them.
-    private func removeLeftovers() throws(StorageError) {
+    /// Removes half-written files of an earlier life, which nothing ever reads, and makes the names
+    /// durable that a killed process left in the kernel's memory: what is read from here on must
+    /// still be there after a power cut.
+    private func settle() throws(StorageError) {
         try wrapping { () throws(FileSystemError) in
             for name in try fileSystem.names(in: path)
             where name.hasSuffix(StateDirectory.temporarySuffix) {
                 try fileSystem.remove(self.path(of: name))
             }
+            try fileSystem.synchronizeDirectory(path)
         }
     }
 
