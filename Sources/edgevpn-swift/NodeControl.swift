@@ -1,0 +1,209 @@
+import ClusterPlan
+import Consensus
+import Cryptography
+import HTTPAPI
+import Ledger
+import Membership
+import MeshBase
+import MeshNode
+import Runtime
+import WireGuard
+
+/// Answers the API from a running node: values of the node in, models of the API out.
+struct NodeControl: ControlHandle {
+    let runtime: NodeRuntime
+    /// The mesh's DNS zone, without a dot at its end.
+    let zone: String
+
+    func status() async -> StatusModel {
+        let status = await runtime.status()
+        return StatusModel(
+            node: NodeModel(
+                id: "\(status.id)", hostname: status.hostname,
+                ipv4: status.ipv4.map { "\($0)" }, ipv6: "\(status.ipv6)",
+                port: Int(status.port), version: EdgeVPNCommand.version),
+            peers: status.peers.map(peerModel), cluster: clusterModel(status))
+    }
+
+    func clusterStatus() async -> ClusterStatusModel {
+        let status = await runtime.status()
+        let hostnames = status.names.map { ("\($0.key)", $0.value) }
+        let addresses = status.cluster.members.compactMap(\.ipv4)
+        return ClusterStatusModel(
+            cluster: clusterModel(status), policy: status.policy.map(describe),
+            certificates: [status.founding.claimCertificate, status.founding.readyCertificate]
+                .compactMap { $0 }.map(decisionModel),
+            hostnames: Dictionary(hostnames) { first, _ in first },
+            endpoints: addresses.isEmpty ? nil : addresses.map { "https://\($0):2379" })
+    }
+
+    func ping(_ node: String, timeoutMilliseconds: Int) async throws(ControlFailure) -> PingModel {
+        guard let target = await runtime.member(named: node) else {
+            throw ControlFailure(
+                .notFound, "no machine is known as \(node.prefix(80))",
+                fix: "`edgevpn-swift peers` lists those that are")
+        }
+        let roundTrip = await runtime.ping(target, timeout: .milliseconds(timeoutMilliseconds))
+        let peer = await runtime.status().peers.first { $0.id == target }
+        return PingModel(
+            id: "\(target)", hostname: peer?.hostname,
+            rttMs: roundTrip.map { $0.inSeconds * 1_000 },
+            path: peer?.endpoint == nil ? nil : .direct,
+            endpoint: peer?.endpoint.map { "\($0)" })
+    }
+
+    func names() async -> [NameModel] {
+        let status = await runtime.status()
+        let own = NameModel(
+            name: "\(status.hostname).\(zone)",
+            addresses: [status.ipv4, status.ipv6].compactMap { $0 }.map { "\($0)" },
+            id: "\(status.id)")
+        let others = status.peers.compactMap { peer in
+            peer.hostname.map { hostname in
+                NameModel(
+                    name: "\(hostname).\(zone)",
+                    addresses: [peer.ipv4, peer.ipv6].compactMap { $0 }.map { "\($0)" },
+                    id: "\(peer.id)")
+            }
+        }
+        return ([own] + others).sorted { ($0.name, $0.id ?? "") < ($1.name, $1.id ?? "") }
+    }
+
+    func ledgerEntries(bucket: String?) async -> [LedgerEntryModel] {
+        await runtime.ledgerEntries(bucket: bucket).map(entryModel)
+    }
+
+    func putLedgerEntry(bucket: String, key: String, value: [UInt8]) async throws(ControlFailure)
+        -> LedgerEntryModel
+    {
+        do throws(LedgerProblem) {
+            try await runtime.putEntry(bucket: bucket, key: key, value: value)
+        } catch {
+            throw failure(error)
+        }
+        let id = await runtime.status().id
+        let entries = await runtime.ledgerEntries(bucket: bucket)
+        guard let entry = entries.first(where: { $0.key == key && $0.owner == id }) else {
+            throw ControlFailure(
+                .unavailable, "the entry was overtaken by its withdrawal", fix: "write it again")
+        }
+        return entryModel(entry)
+    }
+
+    func deleteLedgerEntry(bucket: String, key: String) async throws(ControlFailure) {
+        let id = await runtime.status().id
+        let entries = await runtime.ledgerEntries(bucket: bucket)
+        guard entries.contains(where: { $0.key == key && $0.owner == id }) else {
+            throw ControlFailure(
+                .notFound, "this node has no entry \(bucket)/\(key)",
+                fix: "`ledger get` lists what exists; only an entry's owner can withdraw it")
+        }
+        do throws(LedgerProblem) {
+            try await runtime.deleteEntry(bucket: bucket, key: key)
+        } catch {
+            throw failure(error)
+        }
+    }
+}
+
+private func peerModel(_ peer: PeerStatus) -> PeerModel {
+    let state: PeerModel.State =
+        switch peer.state {
+        case .unknown: .known
+        case .alive: .alive
+        case .suspect: .suspect
+        case .dead: .dead
+        case .left: .left
+        }
+    let suite: String? =
+        switch peer.suite {
+        case .chaCha20Poly1305: "chacha20-poly1305"
+        case .aes256GCM: "aes-256-gcm"
+        case nil: nil
+        }
+    return PeerModel(
+        id: "\(peer.id)", hostname: peer.hostname, ipv4: peer.ipv4.map { "\($0)" },
+        ipv6: "\(peer.ipv6)", state: state, path: peer.endpoint == nil ? nil : .direct,
+        endpoint: peer.endpoint.map { "\($0)" },
+        rttMs: peer.roundTrip.map { $0.inSeconds * 1_000 },
+        lastHandshakeSeconds: peer.sinceHandshake?.inSeconds, rxBytes: peer.receivedBytes,
+        txBytes: peer.sentBytes, suite: suite)
+}
+
+private func clusterModel(_ status: NodeStatus) -> ClusterModel {
+    let founding = status.founding
+    let cluster = status.cluster
+    let phase = ClusterModel.Phase(rawValue: cluster.phase.rawValue) ?? .none
+    let role: String? =
+        switch cluster.role {
+        case .server: "server"
+        case .agent: "agent"
+        case nil: phase == .none ? "none" : nil
+        }
+    let isWanted = founding.quorum > 0
+    return ClusterModel(
+        phase: phase, generation: isWanted ? Int(founding.generation) : nil,
+        founder: founding.owner.map { "\($0)" }, role: role,
+        voters: isWanted ? founding.votersSeen.sorted().map { "\($0)" } : nil,
+        quorum: isWanted ? founding.quorum : nil,
+        reason: founding.alarm ?? cluster.reason,
+        members: cluster.members.map { member in member.node.map { "\($0)" } ?? member.name }
+            .sorted(),
+        agents: cluster.agents.map { "\($0.node)" }.sorted())
+}
+
+private func decisionModel(_ certificate: DecisionCertificate) -> DecisionModel {
+    let statement = certificate.statement
+    let value =
+        switch statement.value {
+        case .claim(let claim): "owner \(claim.owner)"
+        case .outcome(.ready(let owner, let authority, _)):
+            "ready, founded by \(owner) with certificate authority \(authority)"
+        case .outcome(.abandoned): "abandoned"
+        }
+    return DecisionModel(
+        register: "\(statement.register)", generation: Int(statement.generation), value: value,
+        ballot: UInt64(statement.ballot.round), signers: certificate.votes.map { "\($0.voter)" },
+        certificateBase64: certificate.encoded.base64)
+}
+
+private func describe(_ policy: GenesisPolicy) -> String {
+    let mode =
+        switch policy.mode {
+        case .count: "count"
+        case .voters: "voters"
+        case .designated(let node): "designated \(node.short)"
+        case .single: "single"
+        case .external: "external"
+        }
+    return "\(mode): \(policy.voterLimit) voters of which \(policy.quorum) must agree, "
+        + "\(policy.diskLosses) may lose their disk, \(policy.servers) servers"
+}
+
+private func entryModel(_ entry: LedgerEntry) -> LedgerEntryModel {
+    LedgerEntryModel(
+        bucket: entry.bucket, key: entry.key, owner: "\(entry.owner)", version: entry.version,
+        value: entry.value)
+}
+
+private func failure(_ problem: LedgerProblem) -> ControlFailure {
+    switch problem {
+    case .bucket:
+        ControlFailure(
+            .invalid, "a bucket's name has 1 to 32 bytes and no control characters",
+            fix: "choose another name")
+    case .key:
+        ControlFailure(
+            .invalid, "a key has 1 to 128 bytes and no control characters",
+            fix: "choose another key")
+    case .value:
+        ControlFailure(.invalid, "a value has at most 4,096 bytes", fix: "write less")
+    case .ownerFull:
+        ControlFailure(
+            .unavailable, "this node has 64 entries or 64 KiB already", fix: "withdraw some")
+    case .ledgerFull:
+        ControlFailure(.unavailable, "the ledger is full", fix: "withdraw entries")
+    case .certificate, .versionsExhausted:
+        ControlFailure(.unavailable, "this node cannot write any more", fix: "see its log")
+    }
+}
