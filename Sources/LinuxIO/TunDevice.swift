@@ -48,16 +48,29 @@ package final class TunDevice: Sendable {
         close(descriptor)
     }
 
+    /// For a packet loop, whose owner keeps this object alive.
+    package var queue: TunQueue { TunQueue(descriptor: descriptor) }
+}
+
+/// The reading and writing of a ``TunDevice``, without a reference count.
+package struct TunQueue: Sendable, BitwiseCopyable {
+    package let descriptor: Int32
+
+    /// A queue without a device, for a loop that must not read.
+    package static let absent = TunQueue(descriptor: -1)
+
+    fileprivate init(descriptor: Int32) {
+        self.descriptor = descriptor
+    }
+
     /// Reads one header and packet; the byte count, or a negative error number (`-EAGAIN` when
     /// nothing waits).
-    @inline(__always)
     package func read(into buffer: UnsafeMutablePointer<UInt8>, capacity: Int) -> Int {
         let count = Glibc.read(descriptor, buffer, capacity)
         return count >= 0 ? count : Int(-errno)
     }
 
     /// Writes one header and packet, gathered; the byte count, or a negative error number.
-    @inline(__always)
     package func write(_ vectors: UnsafePointer<iovec>, count: Int) -> Int {
         let written = writev(descriptor, vectors, Int32(truncatingIfNeeded: count))
         return written >= 0 ? written : Int(-errno)

@@ -42,18 +42,8 @@ package final class UDPSocket: Sendable {
         close(descriptor)
     }
 
-    /// Sends at most 64 messages; how many the kernel took, or a negative error number that
-    /// concerns the first.
-    package func send(_ messages: UnsafePointer<clinux_outgoing>, count: Int) -> Int {
-        Int(
-            clinux_udp_send(descriptor, family, messages, Int32(truncatingIfNeeded: count)))
-    }
-
-    /// Takes what has arrived, at most 8 messages, without waiting; a negative error number
-    /// otherwise.
-    package func receive(_ messages: UnsafeMutablePointer<clinux_incoming>, count: Int) -> Int {
-        Int(clinux_udp_receive(descriptor, messages, Int32(truncatingIfNeeded: count)))
-    }
+    /// For a packet loop, whose owner keeps this object alive.
+    package var endpoint: UDPEndpoint { UDPEndpoint(descriptor: descriptor, family: family) }
 
     /// Sends one datagram; whether the kernel took it. UDP may lose it anyway.
     @discardableResult
@@ -63,8 +53,26 @@ package final class UDPSocket: Sendable {
             message.bytes = bytes.baseAddress
             message.count = UInt32(truncatingIfNeeded: bytes.count)
             message.to = clinux_address(destination)
-            return send(&message, count: 1) == 1
+            return endpoint.send(&message, count: 1) == 1
         }
+    }
+}
+
+/// The sending and receiving of a ``UDPSocket``, without a reference count.
+package struct UDPEndpoint: Sendable, BitwiseCopyable {
+    package let descriptor: Int32
+    fileprivate let family: Int32
+
+    /// Sends at most 64 messages; how many the kernel took, or a negative error number that
+    /// concerns the first.
+    package func send(_ messages: UnsafePointer<clinux_outgoing>, count: Int) -> Int {
+        Int(clinux_udp_send(descriptor, family, messages, Int32(truncatingIfNeeded: count)))
+    }
+
+    /// Takes what has arrived, at most 8 messages, without waiting; a negative error number
+    /// otherwise.
+    package func receive(_ messages: UnsafeMutablePointer<clinux_incoming>, count: Int) -> Int {
+        Int(clinux_udp_receive(descriptor, messages, Int32(truncatingIfNeeded: count)))
     }
 
     /// Waits until the kernel takes datagrams again, or `milliseconds` have passed.

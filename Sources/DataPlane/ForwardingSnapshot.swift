@@ -1,0 +1,103 @@
+import Cryptography
+import MeshBase
+import NetAddress
+import WireGuard
+
+/// What the packet threads need to know of the peers: the whole of it, each time it changes.
+package struct ForwardingSnapshot: Sendable {
+    package var peers: [ForwardingPeer]
+
+    package init(peers: [ForwardingPeer] = []) {
+        self.peers = peers
+    }
+}
+
+/// One peer of a ``ForwardingSnapshot``.
+package struct ForwardingPeer: Sendable {
+    package var key: StaticPublicKey
+    /// Where to send. Applied when it differs from the last published one; in between the data
+    /// plane follows the source of authentic packets by itself.
+    package var endpoint: SocketAddress?
+    /// Raise it to apply an unchanged `endpoint` again, over what the data plane has followed.
+    package var endpointSerial: UInt32
+    /// Inner addresses that are sent to this peer and accepted from it. The longest match wins;
+    /// of equal prefixes, the one of the later peer in the list.
+    package var prefixes: [IPPrefix]
+    /// The session to send with; packets wait while there is none.
+    package var sending: TransportSession?
+    /// Every session to receive on, `sending` included or not.
+    package var receiving: [TransportSession]
+
+    package init(
+        key: StaticPublicKey, endpoint: SocketAddress? = nil, endpointSerial: UInt32 = 0,
+        prefixes: [IPPrefix] = [], sending: TransportSession? = nil,
+        receiving: [TransportSession] = []
+    ) {
+        self.key = key
+        self.endpoint = endpoint
+        self.endpointSerial = endpointSerial
+        self.prefixes = prefixes
+        self.sending = sending
+        self.receiving = receiving
+    }
+}
+
+/// What the packet threads report to control.
+package enum DataPlaneEvent: Hashable, Sendable {
+    /// A datagram that is not a packet of a session: a handshake message, an envelope, KRPC. Its
+    /// source is unproven.
+    case datagram([UInt8], from: SocketAddress)
+    /// The payload of an authentic packet that is not IP, padding included.
+    case controlFrame(peer: StaticPublicKey, [UInt8])
+    /// Packets for the peer wait, and there is no session to send with. Repeated at most once a
+    /// second while more packets come.
+    case sessionWanted(peer: StaticPublicKey)
+    /// An authentic packet came on a session that is newer than the sending one. May be repeated
+    /// until a snapshot sends with it.
+    case sessionConfirmed(peer: StaticPublicKey, localIndex: UInt32)
+    /// An authentic packet came from a new source, to which the data plane already answers.
+    case endpointMoved(peer: StaticPublicKey, SocketAddress)
+}
+
+/// Why a packet went no further. Counted, never answered.
+package enum PacketDropReason: Int, Hashable, Sendable, CaseIterable {
+    // From the device.
+    case malformedFromDevice
+    case noRoute
+    /// No session, and no room to wait for one.
+    case waitingQueueFull
+    /// The socket stayed full, or the kernel refused the destination.
+    case sendFailed
+    // From the network.
+    /// Neither a packet nor anything that control would read.
+    case unrecognized
+    /// Control does not keep up with datagrams of unproven source.
+    case controlRingFull
+    case unknownSession
+    case expiredSession
+    case notAuthentic
+    case replayed
+    case malformedPayload
+    /// The inner source address is not one of the sender's.
+    case wrongSource
+    /// There is no device, or it refused the packet.
+    case deviceRefused
+}
+
+/// What has passed between this node and one peer, as WireGuard counts it: whole datagrams
+/// without their IP and UDP headers.
+package struct PeerTraffic: Hashable, Sendable {
+    package var receivedPackets: UInt64 = 0
+    package var receivedBytes: UInt64 = 0
+    package var sentPackets: UInt64 = 0
+    package var sentBytes: UInt64 = 0
+
+    package init() {}
+
+    static func += (sum: inout PeerTraffic, other: PeerTraffic) {
+        sum.receivedPackets += other.receivedPackets
+        sum.receivedBytes += other.receivedBytes
+        sum.sentPackets += other.sentPackets
+        sum.sentBytes += other.sentBytes
+    }
+}

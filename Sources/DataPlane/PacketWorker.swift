@@ -1,0 +1,238 @@
+import CLinux
+import Cryptography
+import Glibc
+import LinuxIO
+import WireGuard
+
+/// One packet thread, from start to stop.
+///
+/// 1. Adopt the table that control published last.
+/// 2. Read the device until it is dry or 16 times: route, cut, seal, gather into messages, send.
+/// 3. Receive once from the socket: open, refuse repetition, check the inner source, gather runs
+///    of one flow, write to the device.
+/// 4. Wait only if neither had anything.
+///
+/// All its memory is taken at start. It holds no reference that it would have to count.
+struct PacketWorker: ~Copyable {
+    /// Keeps alive what the pointers and handles below belong to.
+    let shared: WorkerShared
+
+    let queue: TunQueue
+    var hasDevice: Bool
+    let offloadsUDP: Bool
+    let socket: UDPEndpoint
+    let cipher: PacketCipher
+    let mtu: Int
+    let followsSources: Bool
+    let drops: UnsafeMutablePointer<Counter>
+    let counters: UnsafeMutablePointer<PeerCounters>
+
+    var view: ForwardingView
+    private var tableAddress: UInt
+    /// What this thread knows of each peer beyond the table.
+    let peers: UnsafeMutablePointer<PeerState>
+    /// Where each peer is, if its state says that this is known.
+    let endpoints: UnsafeMutablePointer<clinux_address>
+    let queues: UnsafeMutablePointer<WaitingPool.Queue>
+    private let peerCapacity: Int
+
+    /// Boot clock, read once per round.
+    var now: UInt64 = 0
+    var hasEvents = false
+
+    let readBuffer: UnsafeMutablePointer<UInt8>
+    let template: UnsafeMutablePointer<UInt8>
+    var outgoing = TransmitBatch()
+    var waiting: WaitingPool
+
+    let incoming: UnsafeMutablePointer<clinux_incoming>
+    let ciphertext: UnsafeMutablePointer<UInt8>
+    /// Plaintext lies at the same offset as the datagram that it came in.
+    let plaintext: UnsafeMutablePointer<UInt8>
+    var current = ReceiveRun()
+    var flows = FlowTable()
+
+    /// Reads of the device per round: bounds how long arriving packets wait.
+    static let readsPerRound = 16
+    /// Messages received per round, 64 KiB each.
+    static let receivedPerRound = 4
+    static let messageCapacity = 65_536
+    /// A super-packet, its virtio header, and room to pad the last packet.
+    static let readCapacity = 65_536 + 64
+
+    init(_ shared: WorkerShared) {
+        self.shared = shared
+        queue = shared.device?.queue ?? .absent
+        hasDevice = shared.device != nil
+        offloadsUDP = shared.device?.offloadsUDP ?? false
+        socket = shared.socket.endpoint
+        cipher = PacketCipher(shared.engine)
+        mtu = shared.mtu
+        followsSources = shared.followsSources
+        drops = shared.drops
+        counters = shared.counters
+        peerCapacity = shared.peerCapacity
+        peers = .allocate(capacity: shared.peerCapacity)
+        peers.initialize(repeating: PeerState(), count: shared.peerCapacity)
+        endpoints = .allocate(capacity: shared.peerCapacity)
+        endpoints.initialize(repeating: clinux_address(), count: shared.peerCapacity)
+        queues = .allocate(capacity: shared.peerCapacity)
+        queues.initialize(repeating: WaitingPool.Queue(), count: shared.peerCapacity)
+        tableAddress = shared.publishedTable
+        view = PacketWorker.view(at: tableAddress)
+        readBuffer = PacketWorker.bytes(PacketWorker.readCapacity + 64)
+        template = PacketWorker.bytes(Segmentation.templateCapacity)
+        waiting = WaitingPool(mtu: shared.mtu)
+        let messages = PacketWorker.receivedPerRound
+        ciphertext = PacketWorker.bytes(messages * PacketWorker.messageCapacity)
+        plaintext = PacketWorker.bytes(messages * PacketWorker.messageCapacity)
+        incoming = PacketMemory.touched(messages, of: clinux_incoming())
+        for index in 0..<messages {
+            incoming[index].bytes = ciphertext + index * PacketWorker.messageCapacity
+            incoming[index].capacity = UInt32(PacketWorker.messageCapacity)
+        }
+        now = SystemClock.bootNanoseconds()
+        adoptTable()
+    }
+
+    deinit {
+        peers.deallocate()
+        endpoints.deallocate()
+        queues.deallocate()
+        readBuffer.deallocate()
+        template.deallocate()
+        ciphertext.deallocate()
+        plaintext.deallocate()
+        incoming.deallocate()
+    }
+
+    mutating func run() {
+        while !shared.isStopping {
+            now = SystemClock.bootNanoseconds()
+            if shared.publishedTable != tableAddress {
+                tableAddress = shared.publishedTable
+                adoptTable()
+            }
+            let hasSent = hasDevice && drainDevice()
+            let hasReceived = receive()
+            if hasEvents {
+                hasEvents = false
+                shared.eventBell.ring()
+            }
+            if !hasSent && !hasReceived { wait() }
+        }
+    }
+
+    /// Sleeps until the device, the socket or control has something.
+    private func wait() {
+        var entries = (
+            pollfd(fd: shared.bell.descriptor, events: Int16(POLLIN), revents: 0),
+            pollfd(fd: socket.descriptor, events: Int16(POLLIN), revents: 0),
+            pollfd(fd: hasDevice ? queue.descriptor : -1, events: Int16(POLLIN), revents: 0)
+        )
+        withUnsafeMutablePointer(to: &entries) { pointer in
+            pointer.withMemoryRebound(to: pollfd.self, capacity: 3) {
+                _ = poll($0, 3, -1)
+            }
+        }
+        if entries.0.revents != 0 { shared.bell.answer() }
+    }
+
+    private static func bytes(_ count: Int) -> UnsafeMutablePointer<UInt8> {
+        PacketMemory.touched(count).bindMemory(to: UInt8.self, capacity: count)
+    }
+
+    private static func table(at address: UInt) -> Unmanaged<ForwardingTable>? {
+        UnsafeRawPointer(bitPattern: address).map { Unmanaged.fromOpaque($0) }
+    }
+
+    private static func view(at address: UInt) -> ForwardingView {
+        guard let table = table(at: address) else { preconditionFailure("no table is published") }
+        return table._withUnsafeGuaranteedRef { $0.view }
+    }
+
+    /// Takes over a published table: endpoints that control changed, peers that came and went,
+    /// packets that may leave now.
+    private mutating func adoptTable() {
+        view = PacketWorker.view(at: tableAddress)
+        guard let table = PacketWorker.table(at: tableAddress) else { return }
+        for index in 0..<min(view.peerCount, peerCapacity) {
+            let entry = view.peers + index
+            let state = peers + index
+            if state.pointee.generation != entry.pointee.generation {
+                waiting.removeAll(of: queues + index, slot: Int32(index))
+                counters[index].reset()
+                state.pointee = PeerState()
+                state.pointee.generation = entry.pointee.generation
+            }
+            if state.pointee.takesEndpoint(of: entry.pointee) {
+                endpoints[index] = entry.pointee.endpoint
+            }
+        }
+        // After this line the table before may go.
+        shared.acknowledge(table._withUnsafeGuaranteedRef { $0.epoch })
+        sendWaiting()
+    }
+
+    @inline(__always)
+    func drop(_ reason: PacketDropReason, _ count: UInt64 = 1) {
+        drops[reason.rawValue].add(count)
+    }
+
+    /// Reports something that an authentic peer caused; `false` when control is behind.
+    mutating func report(_ header: EventHeader, _ payload: UnsafePointer<UInt8>? = nil) -> Bool {
+        guard shared.inside.push(header, payload) else { return false }
+        hasEvents = true
+        return true
+    }
+}
+
+/// What one worker knows of a peer beyond the published table.
+struct PeerState: BitwiseCopyable {
+    var generation: UInt64 = 0
+    var hasEndpoint = false
+    private var published = clinux_address()
+    private var publishedSerial: UInt32 = 0
+    private var hasPublished = false
+    /// When control was last told that packets wait; 0 for never.
+    var wantedAt: UInt64 = 0
+    var confirmedIndex: UInt32 = 0
+    var confirmedAt: UInt64 = 0
+
+    init() {}
+
+    /// Whether control has changed the endpoint since the table before; remembers it if so.
+    mutating func takesEndpoint(of entry: PeerEntry) -> Bool {
+        guard entry.hasEndpoint else { return false }
+        let isSame =
+            hasPublished && entry.endpointSerial == publishedSerial
+            && sameAddress(entry.endpoint, published)
+        if isSame { return false }
+        hasEndpoint = true
+        published = entry.endpoint
+        publishedSerial = entry.endpointSerial
+        hasPublished = true
+        return true
+    }
+}
+
+/// Whether two addresses name the same address, port and scope.
+@inline(__always)
+func sameAddress(_ first: clinux_address, _ second: clinux_address) -> Bool {
+    let (high1, low1) = first.rawHalves
+    let (high2, low2) = second.rawHalves
+    return low1 == low2 && high1 == high2 && first.port == second.port
+        && first.scope == second.scope
+}
+
+extension clinux_address {
+    @inline(__always)
+    fileprivate var rawHalves: (UInt64, UInt64) {
+        withUnsafeBytes(of: ip) {
+            (
+                $0.loadUnaligned(as: UInt64.self),
+                $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self)
+            )
+        }
+    }
+}
