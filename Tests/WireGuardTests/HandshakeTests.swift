@@ -113,6 +113,23 @@ struct HandshakeTests {
         #expect(pair.bob.received == [packet(2)])
     }
 
+    @Test("two initiations to one peer are never closer than REKEY_TIMEOUT")
+    func spacing() {
+        let pair = Pair()
+        pair.world.loses = { _ in true }
+        for _ in 0..<400 {
+            // Traffic that never stops asking, over several attempts.
+            pair.alice.connect(pair.bob)
+            pair.world.run(for: .seconds(1))
+        }
+        #expect(pair.alice.unreachable >= 4)
+        let times = pair.world.sent.filter { $0.type == 1 }.map(\.arrival)
+        #expect(times.count > 60)
+        for (first, second) in zip(times, times.dropFirst()) {
+            #expect(second - first >= .seconds(5))
+        }
+    }
+
     @Test("an attempt without an endpoint waits for one")
     func lateEndpoint() {
         let pair = Pair()
