@@ -37,6 +37,20 @@ package struct Admission: Hashable, Sendable {
     /// The member that the joiner declares lost; 0 when it declares none.
     package var replaces: UInt64
     package var cluster: ClusterIdentity
+
+    package init(
+        nonce: [UInt8], joiner: HostIdentity, joinerKey: StaticPublicKey, request: [UInt8],
+        wish: RoleWish, serverLimit: Int, replaces: UInt64, cluster: ClusterIdentity
+    ) {
+        self.nonce = nonce
+        self.joiner = joiner
+        self.joinerKey = joinerKey
+        self.request = request
+        self.wish = wish
+        self.serverLimit = serverLimit
+        self.replaces = replaces
+        self.cluster = cluster
+    }
 }
 
 /// A sealed grant on its way to the machine that opens it.
@@ -47,6 +61,15 @@ package struct GrantDelivery: Hashable, Sendable {
     package var identity: HostIdentity
     /// The certified cluster: the grant's authority must have this hash.
     package var cluster: ClusterIdentity
+
+    package init(
+        sealed: [UInt8], nonce: [UInt8], identity: HostIdentity, cluster: ClusterIdentity
+    ) {
+        self.sealed = sealed
+        self.nonce = nonce
+        self.identity = identity
+        self.cluster = cluster
+    }
 }
 
 /// One step on this machine. Commands are executed one after the other; `stop` also interrupts the

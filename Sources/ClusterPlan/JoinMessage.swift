@@ -36,6 +36,17 @@ package struct JoinRequest: Hashable, Sendable {
     package var replaces: UInt64
     /// DER.
     package var signingRequest: [UInt8]
+
+    package init(
+        nonce: [UInt8], cluster: ClusterIdentity, wish: RoleWish, replaces: UInt64,
+        signingRequest: [UInt8]
+    ) {
+        self.nonce = nonce
+        self.cluster = cluster
+        self.wish = wish
+        self.replaces = replaces
+        self.signingRequest = signingRequest
+    }
 }
 
 package struct GrantPart: Hashable, Sendable {
@@ -45,6 +56,14 @@ package struct GrantPart: Hashable, Sendable {
     package var index: Int
     package var count: Int
     package var bytes: [UInt8]
+
+    package init(nonce: [UInt8], role: DatastoreRole, index: Int, count: Int, bytes: [UInt8]) {
+        self.nonce = nonce
+        self.role = role
+        self.index = index
+        self.count = count
+        self.bytes = bytes
+    }
 }
 
 extension JoinMessage {

@@ -1,0 +1,227 @@
+import ClusterPlan
+import MeshBase
+import NetAddress
+import Testing
+
+/// Whole stories of a mesh, told with virtual time.
+@Suite struct CoordinatorTests {
+    @Test(arguments: 1...40)
+    func fiveNodesFormThreeServersAndTwoAgentsOverABadNetwork(seed: Int) {
+        var mesh = SimulatedMesh(roles: Array(repeating: .auto, count: 5), seed: UInt64(seed))
+        mesh.lossPercent = 30
+        mesh.duplicatePercent = 20
+        mesh.longestDelay = .seconds(2)
+        mesh.foundByNode0()
+        let formed = mesh.run(for: .seconds(600)) { $0.isComplete(servers: 3, agents: 2) }
+        #expect(formed, "\(mesh.story)")
+        // Late duplicates must find everything as it is.
+        mesh.run(for: .seconds(120)) { _ in false }
+        #expect(mesh.isComplete(servers: 3, agents: 2), "\(mesh.story)")
+        #expect(mesh.violations == [])
+    }
+
+    @Test(arguments: 1...60)
+    func nodesThatCrashAtAnyMomentGoOnWhereTheyStood(seed: Int) {
+        var mesh = SimulatedMesh(roles: Array(repeating: .auto, count: 5), seed: UInt64(seed))
+        mesh.lossPercent = 10
+        mesh.duplicatePercent = 20
+        mesh.foundByNode0()
+        var faults = SeededGenerator(seed: UInt64(seed) &+ 7_000)
+        for _ in 0..<12 {
+            let victim = Int(faults.next() % 5)
+            mesh.run(for: faults.duration(in: .zero...Duration.seconds(10))) { _ in false }
+            mesh.crash(victim, withProcess: faults.next() % 2 == 0)
+            mesh.run(for: faults.duration(in: .zero...Duration.seconds(5))) { _ in false }
+            mesh.restart(victim)
+        }
+        let formed = mesh.run(for: .seconds(1200)) { $0.isComplete(servers: 3, agents: 2) }
+        #expect(formed, "\(mesh.story)")
+        #expect(mesh.violations == [])
+    }
+
+    @Test func theFounderIsNotNeededAfterReady() {
+        var mesh = SimulatedMesh(roles: Array(repeating: .auto, count: 5))
+        mesh.crash(4)
+        mesh.foundByNode0()
+        #expect(mesh.run(for: .seconds(300)) { $0.isComplete(servers: 3, agents: 1) })
+        mesh.crash(0, withProcess: true)
+        mesh.restart(4)
+        let joined = mesh.run(for: .seconds(300)) { $0.view(4).phase == .joined }
+        #expect(joined, "\(mesh.story)")
+        #expect(mesh.view(4).role == .agent)
+        #expect(mesh.violations == [])
+    }
+
+    @Test func aServerThatMustNotBeAnAgentWaitsForAPlace() {
+        var mesh = SimulatedMesh(roles: [.auto, .server], serverLimit: 1)
+        mesh.foundByNode0()
+        mesh.run(for: .seconds(120)) { _ in false }
+        #expect(mesh.view(1).phase == .joining)
+        #expect(mesh.view(1).reason.contains("all places for servers are taken"))
+        #expect(mesh.view(0).members.count == 1)
+    }
+
+    @Test func anAgentByWishNeverHoldsData() {
+        var mesh = SimulatedMesh(roles: [.auto, .agent, .none])
+        mesh.foundByNode0()
+        #expect(mesh.run(for: .seconds(120)) { $0.isComplete(servers: 1, agents: 1) })
+        #expect(mesh.view(1).role == .agent)
+        // A node that takes no part still knows the members, from the published facts.
+        #expect(mesh.view(2).phase == .none)
+        #expect(mesh.view(2).members.map { $0.name } == [mesh.name(0)])
+        #expect(mesh.view(2).agents.map { $0.name } == [mesh.name(1)])
+    }
+
+    @Test func theOwnerStopsAtItsDeadlineAndGoesOnWithTheSameData() {
+        var mesh = SimulatedMesh(roles: [.auto, .auto])
+        mesh.certify(
+            FoundingSummary(
+                phase: .starting, generation: 1, startDeadline: mesh.now + .seconds(60)),
+            owner: 0)
+        mesh.run(for: .seconds(50)) { _ in false }
+        #expect(mesh.foundingReady != nil)
+        #expect(mesh.store.running[1] != nil)
+        mesh.run(for: .seconds(20)) { _ in false }
+        #expect(mesh.store.running[1] == nil, "the datastore ran past the deadline")
+        #expect(mesh.view(0).reason.contains("READY was not certified in time"))
+        mesh.foundByNode0()
+        #expect(mesh.run(for: .seconds(300)) { $0.isComplete(servers: 2, agents: 0) })
+        #expect(mesh.hosts[0].setAside == [])
+        #expect(mesh.violations == [])
+    }
+
+    @Test func aRenewedHoldMovesTheDeadline() {
+        var mesh = SimulatedMesh(roles: [.auto])
+        let summary = { (seconds: Int, now: BootInstant) in
+            FoundingSummary(
+                phase: .starting, generation: 1, startDeadline: now + .seconds(seconds))
+        }
+        mesh.certify(summary(60, mesh.now), owner: 0)
+        mesh.run(for: .seconds(50)) { _ in false }
+        mesh.certify(summary(60, mesh.now), owner: 0)
+        mesh.run(for: .seconds(40)) { _ in false }
+        #expect(mesh.store.running[1] != nil)
+        mesh.run(for: .seconds(40)) { _ in false }
+        #expect(mesh.store.running[1] == nil)
+    }
+
+    @Test func aFencedOwnerRenamesItsDataAndJoinsTheOthers() {
+        var mesh = SimulatedMesh(roles: [.auto, .auto])
+        mesh.certify(
+            FoundingSummary(
+                phase: .starting, generation: 1, startDeadline: mesh.now + .seconds(600)),
+            owner: 0)
+        mesh.run(for: .seconds(30)) { $0.foundingReady != nil }
+        mesh.certify(FoundingSummary(phase: .fenced, generation: 1), owner: 0)
+        #expect(mesh.run(for: .seconds(30)) { $0.hosts[0].setAside == [1] })
+        #expect(mesh.store.running.isEmpty)
+        let stop = mesh.history.firstIndex { if case .stop = $0.command { true } else { false } }
+        let aside = mesh.history.firstIndex { $0.command == .setAside(generation: 1) }
+        #expect(stop != nil && aside != nil && (stop ?? 0) < (aside ?? 0))
+        #expect(mesh.violations == [])
+    }
+
+    @Test func anOwnerThatDiesBeforeReadyLearnsItsFateFromTheRegisters() {
+        var mesh = SimulatedMesh(roles: [.auto, .auto])
+        mesh.certify(
+            FoundingSummary(
+                phase: .starting, generation: 1, startDeadline: mesh.now + .seconds(600)),
+            owner: 0)
+        mesh.run(for: .seconds(30)) { $0.foundingReady != nil }
+        mesh.crash(0)
+        #expect(mesh.store.running.isEmpty, "the datastore outlived the daemon before READY")
+        mesh.certify(
+            FoundingSummary(phase: .ready, generation: 1, caHash: mesh.foundingReady), owner: 0)
+        mesh.restart(0)
+        #expect(mesh.run(for: .seconds(300)) { $0.isComplete(servers: 2, agents: 0) })
+        #expect(mesh.violations == [])
+    }
+
+    @Test func dataOfAnotherClusterStopsTheNodeAndCallsAPerson() {
+        var mesh = SimulatedMesh(roles: [.auto])
+        mesh.hosts[0].local = .server(
+            ClusterIdentity(generation: 1, caHash: mesh.caHash(of: 5)))
+        mesh.certify(
+            FoundingSummary(phase: .ready, generation: 1, caHash: mesh.caHash(of: 0)), owner: 0)
+        mesh.run(for: .seconds(30)) { $0.view(0).phase == .alarm }
+        #expect(mesh.view(0).phase == .alarm)
+        #expect(mesh.alarms.count == 1)
+        #expect(mesh.hosts[0].setAside == [])
+    }
+
+    @Test func aMemberThatNeverComesUpIsEvicted() {
+        var mesh = SimulatedMesh(roles: [.auto, .auto, .auto])
+        mesh.crash(2)
+        mesh.foundByNode0()
+        mesh.run(for: .seconds(120)) { $0.store.members.contains { !$0.isStarted } }
+        #expect(mesh.store.members.contains { !$0.isStarted })
+        mesh.crash(1)
+        mesh.restart(2)
+        let joined = mesh.run(for: .seconds(600)) { $0.view(2).phase == .joined }
+        #expect(joined, "\(mesh.story)")
+        #expect(mesh.view(2).role == .server)
+        #expect(mesh.violations == [])
+    }
+
+    @Test func theSameSeedTellsTheSameStory() {
+        func trace(_ seed: UInt64) -> UInt64 {
+            var mesh = SimulatedMesh(roles: Array(repeating: .auto, count: 5), seed: seed)
+            mesh.lossPercent = 30
+            mesh.foundByNode0()
+            mesh.run(for: .seconds(120)) { _ in false }
+            var print = Fingerprint()
+            for node in mesh.nodes { node.coordinator.fingerprint(into: &print) }
+            return print.value
+        }
+        #expect(trace(3) == trace(3))
+        #expect(trace(3) != trace(4))
+    }
+
+    @Test(arguments: 1...20)
+    func rejectedInputChangesNothing(seed: Int) {
+        var mesh = SimulatedMesh(roles: Array(repeating: .auto, count: 3), seed: UInt64(seed))
+        mesh.foundByNode0()
+        var noise = SeededGenerator(seed: UInt64(seed) &+ 99)
+        for _ in 0..<150 {
+            mesh.run(for: .milliseconds(400)) { _ in false }
+            let index = Int(noise.next() % 3)
+            let before = fingerprint(mesh, index)
+            let drops = mesh.drops.count
+            let sender = mesh.node(Int(noise.next() % 4))
+            switch noise.next() % 4 {
+            case 0:
+                let bytes = noise.bytes(Int(noise.next() % 1400))
+                mesh.apply(index) {
+                    $0.receive(bytes, from: sender, at: $1, random: &$2, into: &$3)
+                }
+            case 1:
+                let wait = JoinMessage.wait(nonce: noise.bytes(16), .busy).encoded
+                mesh.apply(index) {
+                    $0.receive(wait, from: sender, at: $1, random: &$2, into: &$3)
+                }
+            case 2:
+                let value = noise.bytes(Int(noise.next() % 100))
+                mesh.apply(index) {
+                    $0.factChanged(
+                        owner: sender, key: ClusterFactKey.members, value: value, at: $1,
+                        random: &$2, into: &$3)
+                }
+            default:
+                let nonce = noise.bytes(16)
+                mesh.apply(index) {
+                    $0.hostReported(
+                        .postponed(joiner: sender, nonce: nonce, .busy), at: $1, random: &$2,
+                        into: &$3)
+                }
+            }
+            #expect(mesh.drops.count == drops + 1)
+            #expect(fingerprint(mesh, index) == before)
+        }
+    }
+
+    private func fingerprint(_ mesh: SimulatedMesh, _ index: Int) -> UInt64 {
+        var print = Fingerprint()
+        mesh.nodes[index].coordinator.fingerprint(into: &print)
+        return print.value
+    }
+}
