@@ -12,8 +12,14 @@ package struct DNSClient: Hashable, Sendable {
     package var transport: DNSTransport
     /// The shell's number of the listener (UDP) or connection (TCP).
     package var channel: UInt64
+    /// The address that was asked, from which the response must come; `nil` when the channel has
+    /// one address.
+    package var local: IPAddress?
 
-    package init(address: SocketAddress, transport: DNSTransport, channel: UInt64) {
+    package init(
+        address: SocketAddress, transport: DNSTransport, channel: UInt64, local: IPAddress? = nil
+    ) {
+        self.local = local
         self.address = address
         self.transport = transport
         self.channel = channel
@@ -79,4 +85,6 @@ package struct ResolverCounters: Hashable, Sendable {
     package var upstreamQueries: UInt64 = 0
     package var failures: UInt64 = 0
     package var dropped: UInt64 = 0
+
+    package init() {}
 }

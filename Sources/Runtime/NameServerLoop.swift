@@ -1,0 +1,315 @@
+import DNS
+import LinuxIO
+import MeshBase
+import NetAddress
+
+/// The thread of the name server: waits for sockets, feeds the ``Resolver``, carries out what it
+/// wants. Used by one thread alone.
+final class NameServerLoop: @unchecked Sendable {
+    private var resolver: Resolver
+    private let mailbox: NameServerMailbox
+    private let poller: ReadinessPoller
+    private var random = SystemRandom.generator()
+    private var endpoints: [UInt64: Endpoint] = [:]
+    private var listenerTokens: [ObjectIdentifier: [UInt64]] = [:]
+    /// The token of the socket of each exchange.
+    private var exchanges: [UInt64: UInt64] = [:]
+    private var actions: [ResolverAction] = []
+    private var nextToken: UInt64 = 1
+    private var connectionCount = 0
+
+    private enum Endpoint {
+        case datagrams(NameListener)
+        case streams(NameListener)
+        case client(NameConnection)
+        case upstreamDatagrams(DatagramSocket, exchange: UInt64, upstream: SocketAddress)
+        case upstreamStream(NameConnection, exchange: UInt64, upstream: SocketAddress)
+    }
+
+    private static let doorbellToken: UInt64 = 0
+    /// Queries taken from one socket before the others have their turn.
+    private static let burst = 64
+    /// Connections of clients at once; the longest idle one makes room.
+    private static let maximumConnections = 100
+
+    init(resolver: Resolver, mailbox: NameServerMailbox) throws(SystemCallError) {
+        self.resolver = resolver
+        self.mailbox = mailbox
+        poller = try ReadinessPoller()
+        try poller.add(mailbox.doorbell.descriptor, .input, token: NameServerLoop.doorbellToken)
+    }
+
+    func run() {
+        while true {
+            let events = poller.wait(milliseconds: patience())
+            for event in events {
+                if event.token == NameServerLoop.doorbellToken {
+                    guard takeOrders() else { return endpoints.removeAll() }
+                } else {
+                    handle(event)
+                }
+                carryOut()
+            }
+            endOverdue()
+            carryOut()
+            mailbox.report(resolver.counters)
+        }
+    }
+
+    private func patience() -> Int32 {
+        let now = SystemClock.boot()
+        var deadline = resolver.deadline
+        for case .client(let connection) in endpoints.values {
+            deadline = earlier(deadline, connection.idleDeadline)
+        }
+        guard let deadline else { return -1 }
+        let milliseconds = max(0, (deadline - now).clampedNanoseconds / 1_000_000 + 1)
+        return Int32(clamping: min(milliseconds, 60_000))
+    }
+
+    // MARK: Orders
+
+    /// False when the server shall stop.
+    private func takeOrders() -> Bool {
+        let orders = mailbox.take()
+        if let table = orders.table { resolver.table = table }
+        if let upstreams = orders.upstreams { resolver.setUpstreams(upstreams) }
+        if let listeners = orders.listeners { replaceListeners(listeners) }
+        return !orders.isStopping
+    }
+
+    private func replaceListeners(_ listeners: [NameListener]) {
+        let wanted = Set(listeners.map(ObjectIdentifier.init))
+        for (identity, tokens) in listenerTokens where !wanted.contains(identity) {
+            for token in tokens { endpoints[token] = nil }
+            listenerTokens[identity] = nil
+        }
+        for listener in listeners where listenerTokens[ObjectIdentifier(listener)] == nil {
+            let tokens = [
+                watch(listener.datagrams.descriptor, .datagrams(listener)),
+                watch(listener.streams.descriptor, .streams(listener)),
+            ]
+            listenerTokens[ObjectIdentifier(listener)] = tokens.compactMap { $0 }
+        }
+    }
+
+    private func watch(
+        _ descriptor: Int32, _ endpoint: Endpoint, _ interest: ReadinessPoller.Interest = .input
+    ) -> UInt64? {
+        let token = nextToken
+        nextToken += 1
+        do throws(SystemCallError) {
+            try poller.add(descriptor, interest, token: token)
+        } catch {
+            return nil
+        }
+        endpoints[token] = endpoint
+        return token
+    }
+
+    // MARK: Sockets
+
+    private func handle(_ event: ReadinessPoller.Event) {
+        // A socket that an earlier event of the same round closed is no longer here.
+        switch endpoints[event.token] {
+        case .datagrams(let listener): receiveQueries(listener, token: event.token)
+        case .streams(let listener): acceptConnections(listener)
+        case .client(let connection): serve(connection, event)
+        case .upstreamDatagrams(let socket, let exchange, let upstream):
+            receiveReplies(socket, exchange, upstream)
+        case .upstreamStream(let connection, let exchange, let upstream):
+            converse(connection, event, exchange, upstream)
+        case nil: break
+        }
+    }
+
+    private func receiveQueries(_ listener: NameListener, token: UInt64) {
+        let isWildcard = listener.localAddress.ip.isUnspecified
+        for _ in 0..<NameServerLoop.burst {
+            guard case .datagram(let datagram) = listener.datagrams.receive() else { return }
+            let client = DNSClient(
+                address: datagram.source, transport: .udp, channel: token,
+                local: isWildcard ? datagram.destination : nil)
+            resolver.receive(
+                query: datagram.bytes, from: client, at: SystemClock.boot(), random: &random,
+                into: &actions)
+            carryOut()
+        }
+    }
+
+    private func acceptConnections(_ listener: NameListener) {
+        while let (socket, peer) = listener.streams.accept() {
+            if connectionCount >= NameServerLoop.maximumConnections { closeLongestIdle() }
+            let connection = NameConnection(socket, peer: peer, at: SystemClock.boot())
+            if let token = watch(socket.descriptor, .client(connection)) {
+                connection.token = token
+                connectionCount += 1
+            }
+        }
+    }
+
+    private func serve(_ connection: NameConnection, _ event: ReadinessPoller.Event) {
+        if event.canRead || event.hasFailed { connection.fill() }
+        while let query = connection.nextMessage() {
+            connection.lastActivity = SystemClock.boot()
+            let client = DNSClient(
+                address: connection.peer, transport: .tcp, channel: connection.token)
+            connection.outstanding += 1
+            let before = actions.count
+            resolver.receive(
+                query: query, from: client, at: connection.lastActivity, random: &random,
+                into: &actions)
+            if case .dropped? = actions.dropFirst(before).first { connection.outstanding -= 1 }
+            carryOut()
+        }
+        settle(connection)
+    }
+
+    /// Writes what is waiting, then decides whether the connection goes on.
+    private func settle(_ connection: NameConnection) {
+        connection.flush()
+        guard !connection.isFinished else { return close(connection) }
+        let interest = connection.interest
+        guard interest != connection.watched else { return }
+        do throws(SystemCallError) {
+            try poller.change(
+                connection.socket.descriptor, to: interest, token: connection.token)
+            connection.watched = interest
+        } catch {
+            close(connection)
+        }
+    }
+
+    private func close(_ connection: NameConnection) {
+        guard endpoints.removeValue(forKey: connection.token) != nil else { return }
+        connectionCount -= 1
+    }
+
+    private func closeLongestIdle() {
+        var oldest: NameConnection?
+        for case .client(let connection) in endpoints.values
+        where connection.lastActivity < oldest?.lastActivity ?? .distantFuture {
+            oldest = connection
+        }
+        if let oldest { close(oldest) }
+    }
+
+    private func receiveReplies(
+        _ socket: DatagramSocket, _ exchange: UInt64, _ upstream: SocketAddress
+    ) {
+        for _ in 0..<NameServerLoop.burst {
+            // A reply that ends the exchange closes the socket.
+            guard exchanges[exchange] != nil else { return }
+            switch socket.receive() {
+            case .datagram(let datagram):
+                resolver.receive(
+                    reply: datagram.bytes, exchange: exchange, from: upstream,
+                    at: SystemClock.boot(), random: &random, into: &actions)
+                carryOut()
+            case .failed: return fail(exchange)
+            case .nothing: return
+            }
+        }
+    }
+
+    private func converse(
+        _ connection: NameConnection, _ event: ReadinessPoller.Event, _ exchange: UInt64,
+        _ upstream: SocketAddress
+    ) {
+        if event.canWrite {
+            connection.flush()
+            if connection.interest != connection.watched {
+                connection.watched = connection.interest
+                try? poller.change(
+                    connection.socket.descriptor, to: connection.interest, token: event.token)
+            }
+        }
+        if event.canRead || event.hasFailed { connection.fill() }
+        while exchanges[exchange] != nil, let reply = connection.nextMessage() {
+            resolver.receive(
+                reply: reply, exchange: exchange, from: upstream, at: SystemClock.boot(),
+                random: &random, into: &actions)
+            carryOut()
+        }
+        if exchanges[exchange] != nil, connection.hasEnded || connection.hasFailed {
+            fail(exchange)
+        }
+    }
+
+    private func fail(_ exchange: UInt64) {
+        resolver.exchangeFailed(
+            exchange, at: SystemClock.boot(), random: &random, into: &actions)
+    }
+
+    private func endOverdue() {
+        let now = SystemClock.boot()
+        if let deadline = resolver.deadline, deadline <= now {
+            resolver.timeout(at: now, random: &random, into: &actions)
+        }
+        guard connectionCount > 0 else { return }
+        for case .client(let connection) in endpoints.values where connection.idleDeadline <= now {
+            close(connection)
+        }
+    }
+
+    // MARK: Actions
+
+    private func carryOut() {
+        // Opening a socket may fail and add further actions.
+        var next = 0
+        while next < actions.count {
+            switch actions[next] {
+            case .reply(let client, let bytes): reply(bytes, to: client)
+            case .queryUpstream(let exchange, let upstream, let transport, let bytes):
+                open(exchange, upstream, transport, bytes)
+            case .closeExchange(let exchange):
+                if let token = exchanges.removeValue(forKey: exchange) { endpoints[token] = nil }
+            case .dropped: break
+            }
+            next += 1
+        }
+        actions.removeAll(keepingCapacity: true)
+    }
+
+    private func reply(_ bytes: [UInt8], to client: DNSClient) {
+        switch endpoints[client.channel] {
+        case .datagrams(let listener):
+            listener.datagrams.send(bytes, to: client.address, from: client.local)
+        case .client(let connection):
+            connection.outstanding -= 1
+            connection.enqueue(bytes)
+            settle(connection)
+        case .streams, .upstreamDatagrams, .upstreamStream, nil: break
+        }
+    }
+
+    /// A socket of its own for every exchange: its random port is part of what a forger must
+    /// guess (RFC 5452 section 9.2).
+    private func open(
+        _ exchange: UInt64, _ upstream: SocketAddress, _ transport: DNSTransport, _ bytes: [UInt8]
+    ) {
+        do throws(SystemCallError) {
+            switch transport {
+            case .udp:
+                let any: IPAddress = upstream.ip.isIPv4 ? .v4(0) : .v6(0, 0)
+                let socket = try DatagramSocket(boundTo: SocketAddress(ip: any, port: 0))
+                try socket.connect(to: upstream)
+                exchanges[exchange] = watch(
+                    socket.descriptor,
+                    .upstreamDatagrams(socket, exchange: exchange, upstream: upstream))
+                socket.send(bytes, to: nil)
+            case .tcp:
+                let socket = try StreamSocket(connectingTo: upstream)
+                let connection = NameConnection(socket, peer: upstream, at: SystemClock.boot())
+                connection.enqueue(bytes)
+                connection.watched = [.input, .output]
+                exchanges[exchange] = watch(
+                    socket.descriptor,
+                    .upstreamStream(connection, exchange: exchange, upstream: upstream),
+                    [.input, .output])
+            }
+        } catch {
+            fail(exchange)
+        }
+    }
+}
