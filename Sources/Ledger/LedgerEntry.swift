@@ -81,10 +81,10 @@ package struct LedgerEntry: Hashable, Sendable {
     package static let keyLimit = 128
     package static let valueLimit = 4_096
     /// The longest encoding.
-    package static let encodedLimit = 111 + bucketLimit + keyLimit + valueLimit
+    package static let encodedLimit = 110 + bucketLimit + keyLimit + valueLimit
     private static let layoutVersion: UInt8 = 1
 
-    package var encodedCount: Int { 111 + bucket.utf8.count + key.utf8.count + value.count }
+    package var encodedCount: Int { 110 + bucket.utf8.count + key.utf8.count + value.count }
 
     init(
         signing id: LedgerKey, version: OwnerVersion, value: [UInt8]?, meshID: [UInt8],

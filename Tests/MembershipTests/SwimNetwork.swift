@@ -135,3 +135,15 @@ struct SwimNetwork {
         }
     }
 }
+
+/// What a failed expectation prints: the last news of everybody.
+extension SwimNetwork: CustomStringConvertible, CustomReflectable {
+    var description: String {
+        let news = changes.suffix(40).map {
+            "\($0.at) \($0.observer): \($0.subject) is \($0.state)"
+        }
+        return "at \(now) " + news.joined(separator: ", ")
+    }
+
+    var customMirror: Mirror { Mirror(self, children: []) }
+}
