@@ -23,12 +23,17 @@ package struct LocalRoute: Hashable, Comparable, Sendable {
 }
 
 extension Netlink {
-    /// Sends `prefix` to the interface (scope link, main table); replaces a route to the same
-    /// prefix with the same metric.
+    /// Sends `prefix` to the interface (scope link, main table). A route that is there already is
+    /// not an error, one of the same prefix to elsewhere is: nobody's route is replaced.
     package func addRoute(_ prefix: IPPrefix, to index: UInt32) throws(NetlinkError) {
         let operation = "add route \(prefix) to interface \(index)"
         try withRoute(prefix, index, operation) { route throws(NetlinkError) in
-            let status = rtnl_route_add(socket, route, NLM_F_CREATE | NLM_F_REPLACE)
+            let status = rtnl_route_add(socket, route, NLM_F_CREATE | NLM_F_EXCL)
+            if status == -Int32(NLE_EXIST),
+                try routes().contains(where: { $0.destination == prefix && $0.interface == index })
+            {
+                return
+            }
             guard status >= 0 else { throw NetlinkError(operation, status) }
         }
     }

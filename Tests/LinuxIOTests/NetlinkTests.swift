@@ -125,6 +125,25 @@ struct NetlinkTests {
         }
     }
 
+    @Test func nobodysRouteIsReplaced() throws {
+        try inNewNamespace {
+            try ip("link add left type veth peer name right")
+            let netlink = try Netlink()
+            let left = try #require(netlink.index(of: "left"))
+            let right = try #require(netlink.index(of: "right"))
+            for end in [left, right] { try netlink.bringUp(end) }
+            for text in ["10.9.0.0/16", "0.0.0.0/0", "fd00:9::/32"] {
+                let route = try prefix(text)
+                try netlink.addRoute(route, to: left)
+                #expect(throws: NetlinkError.self, "\(route)") {
+                    try netlink.addRoute(route, to: right)
+                }
+                let owners = try netlink.routes().filter { $0.destination == route }
+                #expect(owners.map(\.interface) == [left], "\(route)")
+            }
+        }
+    }
+
     @Test func aPlanThatOverlapsALocalNetworkIsSeen() throws {
         try inNewNamespace {
             try ip("link add left type veth peer name right")
