@@ -77,6 +77,11 @@ extension EtcdHost {
                 throw HostFailure("the certified cluster is not the one on this machine")
             }
             record.phase = .server
+            // From here on an empty data directory must never found anything again.
+            try writeConfiguration(
+                name: record.name, address: record.address,
+                initialCluster: "\(record.name)=\(EtcdPlan.peerURL(record.address))",
+                isNew: false, cluster: cluster)
             try store(record)
             if service.isRunning { try service.release() }
         } catch {

@@ -81,6 +81,10 @@ extension EtcdHost {
     }
 
     private func runMember(_ record: HostRecord, isNew: Bool) throws(HostFailure) {
+        guard isNew || fileExists(paths.writeAheadLog) else {
+            report(.startFailed(.removed, reason: "the datastore's data on this machine is lost"))
+            return
+        }
         if !service.adopt() { try startService() }
         do throws(HostFailure) {
             if isNew {

@@ -43,8 +43,10 @@ extension ClusterCoordinator {
     mutating func order(
         _ command: HostCommand, at now: Now, into actions: inout [ClusterAction]
     ) {
-        pending = PendingCommand(
-            command: command, expires: now.boot + ClusterTiming.commandLimit)
+        var expires = now.boot + ClusterTiming.commandLimit
+        // Founding may take until its own deadline.
+        if case .found(_, _, let deadline) = command { expires = max(expires, deadline) }
+        pending = PendingCommand(command: command, expires: expires)
         actions.append(.host(command))
     }
 

@@ -60,9 +60,7 @@ extension ClusterCoordinator {
         case .unobservable(let reason): takeProbeFailure(reason, at: now, into: &actions)
         case .evicted: observed.noteChange(at: now.boot)
         case .failed(let reason):
-            trouble = reason
-            if case .running = stage { return }
-            notBefore = now.boot + random.duration(in: ClusterTiming.retryRange)
+            takeFailure(reason, at: now, random: &random)
         case .exited: break
         }
     }
@@ -92,6 +90,20 @@ extension ClusterCoordinator {
             if case .starting = stage { enter(.inspecting, at: now) }
             notBefore = now.boot + random.duration(in: ClusterTiming.restartRange)
         }
+    }
+
+    /// A step failed without saying how far it came; where that matters, the disk is asked.
+    private mutating func takeFailure(
+        _ reason: String, at now: Now, random: inout SeededGenerator
+    ) {
+        trouble = reason
+        switch stage {
+        case .running: return
+        case .founding, .starting: stage = .inspecting
+        case .inspecting, .empty, .halted, .requesting, .restarting, .settingAside, .alarmed:
+            break
+        }
+        notBefore = now.boot + random.duration(in: ClusterTiming.retryRange)
     }
 
     private mutating func takeExit(

@@ -103,7 +103,6 @@ package enum EtcdPlan {
                 initial-cluster-state: \(isNewCluster ? "new" : "existing")
                 strict-reconfig-check: true
                 pre-vote: true
-                enable-v2: false
                 heartbeat-interval: \(heartbeatInterval)
                 election-timeout: \(electionTimeout)
                 auto-compaction-mode: periodic

@@ -71,13 +71,39 @@ import Testing
         ])
         #expect(anonymous.status != 0)
 
-        // The founder's machine goes; the others stay writable and admit nobody twice.
-        mesh.members[0].executor.execute(.stop(reason: "lost"))
-        mesh.setCut(0, true)
+        // The leader's machine freezes; the others stay writable.
+        let leader = try #require(
+            mesh.members.indices.first { index in
+                index != agent
+                    && mesh.etcdctl(as: index, at: index, ["endpoint", "status"]).1
+                        .split(separator: ",").dropFirst(4).first == " true"
+            })
+        let frozen = try #require(etcdProcess(in: mesh.members[leader].directory))
+        let other = try #require(
+            mesh.members.indices.first { $0 != agent && $0 != leader })
+        kill(frozen, SIGSTOP)
+        defer { kill(frozen, SIGKILL) }
+        mesh.setCut(leader, true)
         #expect(
             mesh.run { mesh in
-                mesh.etcdctl(as: 1, at: 1, ["--command-timeout=2s", "put", "after", "loss"]).0 == 0
+                let put = ["--command-timeout=2s", "put", "after", "loss"]
+                return mesh.etcdctl(as: other, at: other, put).0 == 0
             }, "\(mesh.story)")
+    }
+
+    @Test func aFounderWhoseDataIsLostNeverFoundsAgain() throws {
+        let mesh = LiveMesh(roles: [.auto], serverLimit: 1, firstHost: 51)
+        #expect(found(mesh), "\(mesh.story)")
+        #expect(mesh.run { isComplete($0, servers: 1, agents: 0) }, "\(mesh.story)")
+        mesh.members[0].executor.execute(.stop(reason: "the disk breaks"))
+        #expect(mesh.run { etcdProcess(in: $0.members[0].directory) == nil })
+        run(["/bin/rm", "-rf", mesh.path(0, "etcd")])
+        mesh.crash(0)
+        #expect(
+            mesh.run { $0.view(0).reason.contains("no ready server is reachable") },
+            "\(mesh.story)")
+        #expect(mesh.view(0).phase == .joining)
+        #expect(etcdProcess(in: mesh.members[0].directory) == nil)
     }
 
     @Test func aKilledDatastoreProcessIsStartedAgain() throws {
