@@ -17,7 +17,7 @@ struct EdgeVPNCommand: AsyncParsableCommand {
             """,
         version: version,
         subcommands: [
-            TokenCommand.self, IdentityCommand.self, UpCommand.self,
+            TokenCommand.self, IdentityCommand.self, UpCommand.self, TunnelCommand.self,
             StatusCommand.self, PeersCommand.self, PingCommand.self, DNSCommand.self,
             ClusterCommand.self, LedgerCommand.self, DemoCommand.self,
         ])
