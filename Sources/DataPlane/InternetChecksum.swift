@@ -1,9 +1,9 @@
 /// The Internet checksum (RFC 1071), summed in native byte order: the sum does not depend on it,
 /// and a folded sum stored natively has its bytes in network order.
-enum InternetChecksum {
+package enum InternetChecksum {
     /// Adds `count` bytes to `sum`. An odd last byte is followed by a zero.
     @inline(__always)
-    static func add(_ bytes: UnsafePointer<UInt8>, count: Int, to sum: UInt64) -> UInt64 {
+    package static func add(_ bytes: UnsafePointer<UInt8>, count: Int, to sum: UInt64) -> UInt64 {
         let raw = UnsafeRawPointer(bytes)
         let mask = SIMD4<UInt64>(repeating: 0xFFFF_FFFF)
         var low = SIMD4<UInt64>(repeating: 0)
@@ -33,7 +33,7 @@ enum InternetChecksum {
 
     /// The sum in 16 bits with carries folded in; not complemented.
     @inline(__always)
-    static func fold(_ sum: UInt64) -> UInt16 {
+    package static func fold(_ sum: UInt64) -> UInt16 {
         var value = (sum & 0xFFFF_FFFF) &+ sum >> 32
         value = (value & 0xFFFF) &+ value >> 16
         value = (value & 0xFFFF) &+ value >> 16
@@ -44,7 +44,7 @@ enum InternetChecksum {
     /// The sum of the pseudo header: addresses from the IP header at `packet`, protocol, and the
     /// length of the transport part (RFC 9293 section 3.1, RFC 8200 section 8.1).
     @inline(__always)
-    static func pseudoHeader(
+    package static func pseudoHeader(
         _ packet: UnsafePointer<UInt8>, isIPv6: Bool, transport: UInt8, count: Int
     ) -> UInt64 {
         let addresses =

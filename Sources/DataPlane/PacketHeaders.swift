@@ -66,12 +66,12 @@ enum TransportProtocol {
 
 /// What a datagram that is not a packet of a session may be, by its first bytes and length. It
 /// keeps noise out of the ring; control judges what passes.
-enum DatagramFilter {
+package enum DatagramFilter {
     /// The envelope's magic, version, type, 24-byte nonce and 16-byte tag.
-    static let minimumEnvelope = 4 + 24 + 16
+    package static let minimumEnvelope = 4 + 24 + 16
 
     @inline(__always)
-    static func mayConcernControl(_ bytes: UnsafePointer<UInt8>, count: Int) -> Bool {
+    package static func mayConcernControl(_ bytes: UnsafePointer<UInt8>, count: Int) -> Bool {
         guard count >= 4, count <= EventRing.maximumPayload else { return false }
         let word = UnsafeRawPointer(bytes).loadUnaligned(as: UInt32.self).littleEndian
         switch word {

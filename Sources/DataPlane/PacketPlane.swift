@@ -124,6 +124,12 @@ package final class PacketPlane: Sendable {
         }
     }
 
+    /// One worker for a caller that runs its rounds by itself instead of calling ``start()``.
+    package func makeWorker(_ index: Int = 0) -> PacketWorker {
+        control.withLock { $0.isRunning = true }
+        return PacketWorker(workers[index])
+    }
+
     /// Stops the workers and waits for them. What they hold unsent is lost. A stopped plane cannot
     /// be started again.
     package func stop() {

@@ -13,7 +13,7 @@ import WireGuard
 /// 4. Wait only if neither had anything.
 ///
 /// All its memory is taken at start. It holds no reference that it would have to count.
-struct PacketWorker: ~Copyable {
+package struct PacketWorker: ~Copyable {
     /// Keeps alive what the pointers and handles below belong to.
     let shared: WorkerShared
 
@@ -106,21 +106,27 @@ struct PacketWorker: ~Copyable {
         incoming.deallocate()
     }
 
+    /// Works until control stops it.
     mutating func run() {
         while !shared.isStopping {
-            now = SystemClock.bootNanoseconds()
-            if shared.publishedTable != tableAddress {
-                tableAddress = shared.publishedTable
-                adoptTable()
-            }
-            let hasSent = hasDevice && drainDevice()
-            let hasReceived = receive()
-            if hasEvents {
-                hasEvents = false
-                shared.eventBell.ring()
-            }
-            if !hasSent && !hasReceived { wait() }
+            if !round() { wait() }
         }
+    }
+
+    /// Steps 1 to 3; whether there was anything to move.
+    package mutating func round() -> Bool {
+        now = SystemClock.bootNanoseconds()
+        if shared.publishedTable != tableAddress {
+            tableAddress = shared.publishedTable
+            adoptTable()
+        }
+        let hasSent = hasDevice && drainDevice()
+        let hasReceived = receive()
+        if hasEvents {
+            hasEvents = false
+            shared.eventBell.ring()
+        }
+        return hasSent || hasReceived
     }
 
     /// Sleeps until the device, the socket or control has something.

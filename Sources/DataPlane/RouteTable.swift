@@ -2,7 +2,7 @@ import NetAddress
 
 /// Longest-prefix match, compiled into sorted disjoint ranges: a lookup is one binary search,
 /// whatever the prefixes are. 10,000 prefixes make at most 20,001 ranges.
-struct RouteTable: BitwiseCopyable {
+package struct RouteTable: BitwiseCopyable {
     /// First address of each range, ascending, the first one 0.
     let starts4: UnsafeMutablePointer<UInt32>
     let slots4: UnsafeMutablePointer<Int32>
@@ -12,10 +12,10 @@ struct RouteTable: BitwiseCopyable {
     let count6: Int
 
     /// No peer.
-    static let none: Int32 = -1
+    package static let none: Int32 = -1
 
     /// - Parameter routes: Later entries win over earlier ones with the same prefix.
-    init(_ routes: [(prefix: IPPrefix, slot: Int32)]) {
+    package init(_ routes: [(prefix: IPPrefix, slot: Int32)]) {
         let ranges4 = RouteTable.disjoint(routes.filter { $0.prefix.address.isIPv4 })
         let ranges6 = RouteTable.disjoint(routes.filter { !$0.prefix.address.isIPv4 })
         count4 = ranges4.count
@@ -34,7 +34,7 @@ struct RouteTable: BitwiseCopyable {
         }
     }
 
-    func deallocate() {
+    package func deallocate() {
         starts4.deallocate()
         slots4.deallocate()
         starts6.deallocate()
@@ -43,7 +43,7 @@ struct RouteTable: BitwiseCopyable {
 
     /// The peer slot for a host-order IPv4 address, or ``none``.
     @inline(__always)
-    func slot4(_ address: UInt32) -> Int32 {
+    package func slot4(_ address: UInt32) -> Int32 {
         var low = 0
         var length = count4
         while length > 1 {
@@ -56,7 +56,7 @@ struct RouteTable: BitwiseCopyable {
 
     /// The peer slot for a host-order IPv6 address, or ``none``.
     @inline(__always)
-    func slot6(_ address: UInt128) -> Int32 {
+    package func slot6(_ address: UInt128) -> Int32 {
         var low = 0
         var length = count6
         while length > 1 {
@@ -123,7 +123,7 @@ struct RouteTable: BitwiseCopyable {
 
 extension IPAddress {
     /// The address as a number, IPv4 in the low 32 bits.
-    var number: UInt128 {
+    package var number: UInt128 {
         switch self {
         case .v4(let value): UInt128(value)
         case .v6(let high, let low): UInt128(high) << 64 | UInt128(low)

@@ -4,7 +4,7 @@ import Glibc
 ///
 /// Each packet's header is written in front of its payload, over the end of the packet before it,
 /// which must have been encrypted by then. Nothing is moved but headers.
-struct Segmentation: BitwiseCopyable {
+package struct Segmentation: BitwiseCopyable {
     private let packet: UnsafeMutablePointer<UInt8>
     private let template: UnsafeMutablePointer<UInt8>
     private let isIPv6: Bool
@@ -17,16 +17,16 @@ struct Segmentation: BitwiseCopyable {
     private let identification: UInt16
     private let sequence: UInt32
     /// Packets that come out; at least one.
-    let count: Int
+    package let count: Int
 
     /// The largest header taken: IPv4 with options 60, IPv6 with extensions, TCP 60.
-    static let templateCapacity = 256
+    package static let templateCapacity = 256
 
     /// - Parameters:
     ///   - header: The virtio header, whose `hdr_len` is not trusted.
     ///   - template: ``templateCapacity`` bytes that live until the last packet is written.
     /// - Returns: `nil` when the header contradicts the packet.
-    init?(
+    package init?(
         header: UnsafePointer<UInt8>, packet: UnsafeMutablePointer<UInt8>, count total: Int,
         template: UnsafeMutablePointer<UInt8>
     ) {
@@ -55,7 +55,7 @@ struct Segmentation: BitwiseCopyable {
 
     /// Finishes packet `index`, in ascending order from 0; where it starts and its bytes.
     @inline(__always)
-    func write(_ index: Int) -> (UnsafeMutablePointer<UInt8>, Int) {
+    package func write(_ index: Int) -> (UnsafeMutablePointer<UInt8>, Int) {
         let offset = index &* segmentSize
         let isLast = index == count &- 1
         let payload = isLast ? payloadCount &- offset : segmentSize

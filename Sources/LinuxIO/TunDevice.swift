@@ -44,6 +44,14 @@ package final class TunDevice: Sendable {
         self.name = String(decoding: spelled, as: UTF8.self)
     }
 
+    /// Takes over a descriptor that behaves like a device's: whole packets behind virtio headers.
+    /// Another process may have opened it.
+    package init(adopting descriptor: Int32, name: String, offloadsUDP: Bool) {
+        self.descriptor = descriptor
+        self.name = name
+        self.offloadsUDP = offloadsUDP
+    }
+
     deinit {
         close(descriptor)
     }
