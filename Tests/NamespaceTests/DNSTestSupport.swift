@@ -59,8 +59,23 @@ func runProgram(_ arguments: [String], input: [UInt8] = []) throws -> ProgramRes
 
 struct RunningProgram {
     let process: pid_t
-    fileprivate let output: Int32
+    /// The reading end of what the program prints.
+    let output: Int32
     fileprivate let input: Int32
+
+    /// Gives the program a line to read.
+    func goOn() {
+        _ = write(input, "\n", 1)
+    }
+
+    /// What the program has printed since the last call, without waiting; `nil` when it ended.
+    func read() -> String? {
+        var entry = pollfd(fd: output, events: Int16(POLLIN), revents: 0)
+        guard poll(&entry, 1, 0) > 0 else { return "" }
+        var chunk = [UInt8](repeating: 0, count: 65_536)
+        let count = Glibc.read(output, &chunk, chunk.count)
+        return count > 0 ? String(decoding: chunk[..<count], as: UTF8.self) : nil
+    }
 
     /// Gives the input, takes the whole output, waits for the end.
     func finish(input bytes: [UInt8] = []) -> ProgramResult {
@@ -69,7 +84,7 @@ struct RunningProgram {
         var collected: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 65_536)
         while true {
-            let count = read(output, &chunk, chunk.count)
+            let count = Glibc.read(output, &chunk, chunk.count)
             guard count > 0 else { break }
             collected += chunk[..<count]
         }
@@ -81,9 +96,10 @@ struct RunningProgram {
             output: String(decoding: collected, as: UTF8.self))
     }
 
-    /// Asks the program to end and takes what it printed.
+    /// Ends the program, if it has not ended, and takes what is left of what it printed.
+    @discardableResult
     func terminate() -> ProgramResult {
-        kill(process, SIGTERM)
+        kill(process, SIGKILL)
         return finish()
     }
 }
