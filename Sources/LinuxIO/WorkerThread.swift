@@ -35,6 +35,11 @@ package struct WorkerThread: ~Copyable {
     package consuming func join() {
         pthread_join(thread, nil)
     }
+
+    /// Lets the thread end by itself; nobody joins it.
+    package consuming func detach() {
+        pthread_detach(thread)
+    }
 }
 
 private final class ThreadStart: Sendable {
