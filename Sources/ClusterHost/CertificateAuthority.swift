@@ -50,17 +50,11 @@ struct CertificateAuthority {
 
     /// Signs a certificate for `identity` and the key in a certificate signing request. The names
     /// come from what the mesh knows about the machine, never from the request.
-    ///
-    /// - Throws: when the request is malformed, not for a P-256 key or not signed by that key.
     func issue(
-        for identity: HostIdentity, request der: [UInt8], role: DatastoreRole
+        for identity: HostIdentity, request: SigningRequest, role: DatastoreRole
     ) throws(HostFailure) -> [UInt8] {
         let issuer = Certificate.PrivateKey(key)
         return try wrapped("signing a certificate") {
-            let request = try CertificateSigningRequest(derEncoded: der)
-            guard P256.Signing.PublicKey(request.publicKey) != nil,
-                request.publicKey.isValidSignature(request.signature, for: request)
-            else { throw HostFailure("the request is not signed by its own P-256 key") }
             let usage: [ExtendedKeyUsage.Usage] =
                 role == .server ? [.serverAuth, .clientAuth] : [.clientAuth]
             let certificate = try Certificate(
@@ -80,6 +74,20 @@ struct CertificateAuthority {
                 issuerPrivateKey: issuer)
             return try certificate.derBytes
         }
+    }
+}
+
+/// A certificate signing request that its own P-256 key signed: proof that the asker has the key.
+struct SigningRequest {
+    fileprivate let publicKey: Certificate.PublicKey
+
+    /// `nil` when the bytes are no such request. They come from another machine.
+    init?(der: [UInt8]) {
+        guard let request = try? CertificateSigningRequest(derEncoded: der),
+            P256.Signing.PublicKey(request.publicKey) != nil,
+            request.publicKey.isValidSignature(request.signature, for: request)
+        else { return nil }
+        publicKey = request.publicKey
     }
 }
 

@@ -11,6 +11,9 @@ extension EtcdHost {
     func admit(_ admission: Admission) -> HostReport {
         let joiner = admission.joiner.node
         let nonce = admission.nonce
+        guard let request = SigningRequest(der: admission.request) else {
+            return .refused(joiner: joiner, nonce: nonce, .badRequest)
+        }
         do throws(HostFailure) {
             let record = try loadRecord()
             guard record.phase == .server, record.cluster == admission.cluster else {
@@ -26,33 +29,30 @@ extension EtcdHost {
                     return .refused(joiner: joiner, nonce: nonce, reason)
                 case .confirm(let memberID):
                     return .mustConfirm(joiner: joiner, nonce: nonce, memberID: memberID)
-                case .grantAgent: return try grant(admission, .agent, members, server: nil)
+                case .grantAgent: return try grant(admission, request, .agent, members, server: nil)
                 case .remove(let memberID):
                     let result = control.remove(memberID, at: endpoint)
                     guard result.succeeded || result.errors.contains("member not found") else {
                         return .postponed(joiner: joiner, nonce: nonce, .unhealthy)
                     }
-                case .addLearner: return try addServer(admission, members, at: endpoint)
+                case .addLearner:
+                    return try addServer(admission, request, members, at: endpoint)
                 }
             }
             return .postponed(joiner: joiner, nonce: nonce, .busy)
         } catch {
-            // What the joiner can do nothing about is worth another try; its request is not.
-            return error.description.hasPrefix("signing")
-                ? .refused(joiner: joiner, nonce: nonce, .badRequest)
-                : .postponed(joiner: joiner, nonce: nonce, .unhealthy)
+            return .postponed(joiner: joiner, nonce: nonce, .unhealthy)
         }
     }
 
     private func addServer(
-        _ admission: Admission, _ members: [DatastoreMember], at endpoint: [IPAddress]
+        _ admission: Admission, _ request: SigningRequest, _ members: [DatastoreMember],
+        at endpoint: [IPAddress]
     ) throws(HostFailure) -> HostReport {
         let joiner = admission.joiner
         let postponed = { (reason: PostponeReason) in
             HostReport.postponed(joiner: joiner.node, nonce: admission.nonce, reason)
         }
-        // A request that cannot be signed must not leave a member behind.
-        _ = try loadAuthority().issue(for: joiner, request: admission.request, role: .server)
         let result = control.addLearner(joiner.name, address: joiner.ipv4, at: endpoint)
         guard result.succeeded, let addition = EtcdPlan.addition(inOutput: result.output) else {
             return postponed(
@@ -67,25 +67,25 @@ extension EtcdHost {
         var authorityKey = try readFile(paths.authorityKey)
         defer { zeroize(&authorityKey) }
         return try grant(
-            admission, .server, members,
+            admission, request, .server, members,
             server: JoinGrant.Server(
                 memberID: addition.id, initialCluster: addition.initialCluster,
                 authorityKey: authorityKey))
     }
 
     private func grant(
-        _ admission: Admission, _ role: DatastoreRole, _ members: [DatastoreMember],
-        server: JoinGrant.Server?
+        _ admission: Admission, _ request: SigningRequest, _ role: DatastoreRole,
+        _ members: [DatastoreMember], server: JoinGrant.Server?
     ) throws(HostFailure) -> HostReport {
         let authority = try loadAuthority()
         let certificate = try authority.issue(
-            for: admission.joiner, request: admission.request, role: role)
+            for: admission.joiner, request: request, role: role)
         let endpoints = members.filter { $0.isStarted && !$0.isLearner }.compactMap { $0.ipv4 }
         let grant = JoinGrant(
             role: role, admission: admission, authority: try derBytes(of: authority),
             certificate: certificate, endpoints: endpoints, server: server)
         guard let sealed = grant.sealed(to: admission.joinerKey) else {
-            throw HostFailure("signing: the joiner's key cannot be sealed to")
+            throw HostFailure("the joiner's key cannot be sealed to")
         }
         return .admitted(
             joiner: admission.joiner.node, nonce: admission.nonce, role: role, sealed: sealed)

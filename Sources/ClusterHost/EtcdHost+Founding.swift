@@ -36,8 +36,10 @@ extension EtcdHost {
         }
         let authority = try CertificateAuthority(
             name: "\(settings.clusterToken) cluster g\(generation)")
-        let certificate = try authority.issue(
-            for: identity, request: try key.request(for: identity), role: .server)
+        guard let request = SigningRequest(der: try key.request(for: identity)) else {
+            throw HostFailure("this machine's own certificate request is not valid")
+        }
+        let certificate = try authority.issue(for: identity, request: request, role: .server)
         let authorityCertificate = try derBytes(of: authority)
         let cluster = ClusterIdentity(
             generation: generation, caHash: sha256(authorityCertificate))

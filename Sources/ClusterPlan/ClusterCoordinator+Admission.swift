@@ -9,12 +9,40 @@ extension ClusterCoordinator {
         /// Finished grants, so that a repeated request gets the same answer.
         var grants: [IssuedGrant] = []
 
+        /// The nonces of each joiner in the order of their first arrival, least recent joiner first.
+        var visits: [Visit] = []
+
+        struct Visit: Hashable, Sendable {
+            var joiner: NodeID
+            var nonces: [[UInt8]]
+        }
+
         /// A mesh joins a handful of machines at once; others come back in a few seconds.
         static let queueLimit = 8
         /// 16 grants of at most 9 KB, for two minutes each.
         static let grantLimit = 16
+        /// 1,000 machines do not join within the life of a delayed frame; 64 may.
+        static let visitLimit = 64
+        /// A joiner draws a new nonce each time it comes back to a server.
+        static let nonceLimit = 8
 
         var expiry: BootInstant? { grants.map { $0.expires }.min() }
+
+        /// Whether the joiner has asked with a newer nonce since: a delayed copy must not be served,
+        /// because the joiner would not take the answer any more.
+        func isStale(_ nonce: [UInt8], of joiner: NodeID) -> Bool {
+            guard let visit = visits.first(where: { $0.joiner == joiner }) else { return false }
+            return visit.nonces.contains(nonce) && visit.nonces.last != nonce
+        }
+
+        mutating func noteVisit(_ nonce: [UInt8], of joiner: NodeID) {
+            let known = visits.firstIndex { $0.joiner == joiner }
+            var visit = known.map { visits.remove(at: $0) } ?? Visit(joiner: joiner, nonces: [])
+            if visit.nonces.last != nonce { visit.nonces.append(nonce) }
+            if visit.nonces.count > AdmissionDesk.nonceLimit { visit.nonces.removeFirst() }
+            visits.append(visit)
+            if visits.count > AdmissionDesk.visitLimit { visits.removeFirst() }
+        }
 
         mutating func expire(at instant: BootInstant) {
             grants.removeAll { $0.expires <= instant }
@@ -42,6 +70,8 @@ extension ClusterCoordinator {
             answer(peer.id, .refusal(nonce: nonce, .wrongCluster), into: &actions)
             return nil
         }
+        guard !desk.isStale(nonce, of: peer.id) else { return .unexpected }
+        desk.noteVisit(nonce, of: peer.id)
         if let grant = desk.grants.first(where: { $0.joiner == peer.id && $0.nonce == nonce }) {
             hand(grant, into: &actions)
             return nil

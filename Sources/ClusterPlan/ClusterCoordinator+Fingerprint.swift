@@ -110,6 +110,10 @@ extension ClusterCoordinator {
             print.mix(admission.request)
             print.mix(admission.replaces)
         }
+        for visit in desk.visits {
+            print.mix(visit.joiner)
+            for nonce in visit.nonces { print.mix(nonce) }
+        }
         for grant in desk.grants {
             print.mix(grant.joiner)
             print.mix(grant.nonce)

@@ -20,11 +20,11 @@ package enum JoinMessage: Hashable, Sendable {
     package static let nonceCount = 16
     /// A control frame's body.
     package static let limit = 1200
-    /// A P-256 request with three names has about 400 bytes; host names may add 200.
+    /// A P-256 request with three names has about 300 bytes; host names may add 200.
     package static let requestLimit = 800
     /// Leaves room for the header of a part in a control frame.
     package static let partSize = 1100
-    /// A server's grant has about 1,700 bytes with seven members; 8 parts hold five times that.
+    /// A server's grant has about 1,100 bytes, and 60 more for every further member.
     package static let partLimit = 8
 }
 

@@ -18,6 +18,7 @@ import Testing
         mesh.run(for: .seconds(120)) { _ in false }
         #expect(mesh.isComplete(servers: 3, agents: 2), "\(mesh.story)")
         #expect(mesh.violations == [])
+        #expect(mesh.grants.values.allSatisfy { $0 == 1 }, "a repeated request was granted anew")
     }
 
     @Test(arguments: 1...60)
@@ -161,6 +162,47 @@ import Testing
         #expect(joined, "\(mesh.story)")
         #expect(mesh.view(2).role == .server)
         #expect(mesh.violations == [])
+    }
+
+    @Test func aStepThatFailsWithoutSayingHowFarItCameIsTakenUpFromTheDisk() {
+        var mesh = SimulatedMesh(roles: [.auto, .auto])
+        mesh.foundByNode0()
+        mesh.run(for: .seconds(120)) { mesh in
+            if case .startJoined? = mesh.nodes[1].commands.first { true } else { false }
+        }
+        mesh.apply(1) {
+            $0.hostReported(.failed(reason: "odd"), at: $1, random: &$2, into: &$3)
+        }
+        #expect(mesh.run(for: .seconds(120)) { $0.isComplete(servers: 2, agents: 0) })
+        #expect(mesh.violations == [])
+    }
+
+    @Test func anExecutorThatNeverAnswersDoesNotStopTheNode() {
+        var mesh = SimulatedMesh(roles: [.auto, .auto])
+        mesh.foundByNode0()
+        mesh.run(for: .seconds(120)) { mesh in
+            if case .startJoined? = mesh.nodes[1].commands.first { true } else { false }
+        }
+        // The report of the running command is lost.
+        mesh.nodes[1].life += 1
+        mesh.nodes[1].commands = []
+        mesh.nodes[1].isBusy = false
+        #expect(
+            mesh.run(for: .seconds(400)) { $0.isComplete(servers: 2, agents: 0) },
+            "\(mesh.story)")
+    }
+
+    @Test func aSlowFoundingMayUseItsWholeDeadline() {
+        var mesh = SimulatedMesh(roles: [.auto])
+        let deadline = mesh.now + .seconds(600)
+        mesh.run(for: .seconds(5)) { _ in false }
+        mesh.nodes[0].isBusy = true
+        mesh.certify(
+            FoundingSummary(phase: .starting, generation: 1, startDeadline: deadline), owner: 0)
+        mesh.run(for: .seconds(400)) { _ in false }
+        let cluster = ClusterIdentity(generation: 1, caHash: mesh.caHash(of: 0))
+        mesh.apply(0) { $0.hostReported(.founded(cluster), at: $1, random: &$2, into: &$3) }
+        #expect(mesh.foundingReady == cluster.caHash)
     }
 
     @Test func theSameSeedTellsTheSameStory() {

@@ -154,6 +154,7 @@ extension SimulatedMesh {
             case .confirm(let id):
                 return .mustConfirm(joiner: joiner, nonce: nonce, memberID: id)
             case .grantAgent:
+                grants[nonce, default: 0] += 1
                 let grant = SimulatedGrant(admission, memberID: 0, role: .agent)
                 return .admitted(
                     joiner: joiner, nonce: nonce, role: .agent, sealed: grant.bytes)
@@ -162,6 +163,7 @@ extension SimulatedMesh {
                 guard now >= store.settledAt else {
                     return .postponed(joiner: joiner, nonce: nonce, .unhealthy)
                 }
+                grants[nonce, default: 0] += 1
                 store.nextID += 1
                 store.members.append(
                     DatastoreMember(

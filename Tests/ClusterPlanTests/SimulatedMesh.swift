@@ -41,6 +41,8 @@ struct SimulatedMesh {
     var foundingReady: Bytes32?
     var foundingFailures = 0
     var isReadyCertified = false
+    /// How often each request was granted anew.
+    var grants: [[UInt8]: Int] = [:]
     /// Nodes that ever executed `found`.
     var foundings: Set<Int> = []
     var violations: [String] = []
