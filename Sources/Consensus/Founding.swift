@@ -171,10 +171,10 @@ package struct Founding: Sendable {
 
     /// When to call ``timeout(at:random:into:)`` next; `nil` when only input can change anything.
     package var deadline: BootInstant? {
-        guard policy != nil, !isReady else { return nil }
-        var next = start?.deadline
-        if !hasSaved { next = latest }
-        if !rules.obeysDeadline { next = nil }
+        guard policy != nil else { return nil }
+        if !hasSaved || (hasDataToFence && !fenceRequested) { return latest }
+        if isReady { return nil }
+        var next = rules.obeysDeadline ? start?.deadline : nil
         if !reachable.isEmpty { next = earlier(next, nextProbe) }
         next = earlier(next, hold.map { min($0.resendAt, $0.endsAt) })
         next = earlier(next, proposal.map { min($0.resendAt, $0.endsAt) })
@@ -258,6 +258,7 @@ extension Founding {
         guard claimOwner != nil else { throw FoundingRefusal("nobody has the claim to found") }
         if let problem = takeoverProblem { throw FoundingRefusal(problem) }
         operatorWantsTakeover = true
+        if start != nil { stopDatastore(reason: "the operator gives up on it", into: &actions) }
         if !rules.requiresAbandonment {
             operatorWantsInit = true
             enter(generation: record.generation + 1, proof: nil, at: now)

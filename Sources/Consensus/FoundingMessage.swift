@@ -14,6 +14,12 @@ package struct FoundingMessage: Hashable, Sendable {
     package var generation: UInt32
     package var body: Body
 
+    package init(policyHash: Bytes32, generation: UInt32, body: Body) {
+        self.policyHash = policyHash
+        self.generation = generation
+        self.body = body
+    }
+
     package enum Body: Hashable, Sendable {
         /// How things stand here; please tell the same.
         case probe(PeerStatus)
@@ -80,7 +86,8 @@ package struct PeerStatus: Hashable, Sendable {
 }
 
 extension FoundingMessage {
-    func encode(meshID: [UInt8], signer: any FoundingSigner) -> [UInt8] {
+    /// The message with its signature, at most ``encodedLimit`` bytes.
+    package func encode(meshID: [UInt8], signer: any FoundingSigner) -> [UInt8] {
         var writer = ByteWriter(capacity: 256)
         writer.write(Self.layoutVersion)
         writer.write(kind)

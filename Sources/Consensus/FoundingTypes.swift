@@ -38,8 +38,8 @@ package struct FoundingConfiguration: Sendable {
     }
 }
 
-/// How long things take. None of these values can make two clusters as long as every node of a
-/// mesh has the same ``hold``.
+/// How long things take. None of these values can make two clusters: a granter doubles the owner's
+/// ``hold`` or its own, whichever is longer.
 package struct FoundingTiming: Hashable, Sendable {
     /// L: how long an owner may run an uncertified datastore after asking for holds. Granters keep
     /// `abandoned` out for 2L, so clocks may drift by a half.
