@@ -1,0 +1,109 @@
+import Foundation
+
+/// Something that carries packets from a to b.
+struct Candidate {
+    let name: String
+    /// Where iperf3 in a finds its server in b.
+    let target: String
+    /// The processes whose CPU time is the price.
+    let processes: [Process]
+}
+
+extension Lab {
+    /// No tunnel: what the wire itself can do.
+    func bareWire() -> Candidate {
+        Candidate(name: "bare veth", target: Side.b.outer, processes: [])
+    }
+
+    func edgevpn(binary: String, keys: [Side: KeyPair]) throws -> Candidate {
+        let version = try execute([binary, "--version"], mayFail: true)
+        var processes: [Process] = []
+        for side in Side.allCases {
+            guard let own = keys[side], let peer = keys[side.other] else { continue }
+            let path = "\(directory)/edge-\(side.rawValue).conf"
+            let text = """
+                [Interface]
+                PrivateKey = \(own.secret)
+                ListenPort = 7101
+                Address = 10.211.1.\(side.number)/24
+                MTU = 1420
+                [Peer]
+                PublicKey = \(peer.open)
+                AllowedIPs = 10.211.1.\(side.other.number)/32
+                Endpoint = \(side.other.outer):7101
+
+                """
+            _ = FileManager.default.createFile(
+                atPath: path, contents: Data(text.utf8), attributes: [.posixPermissions: 0o600])
+            processes.append(
+                try start(
+                    inside(side, [binary, "tunnel", "--config", path, "--interface", "edge0"]),
+                    log: "edge-\(side.rawValue)"))
+        }
+        let number = version.status == 0 ? version.output.firstLine : "this build"
+        return Candidate(
+            name: "edgevpn-swift (\(number))", target: "10.211.1.2", processes: processes)
+    }
+
+    func wireguardGo(binary: String, keys: [Side: KeyPair]) throws -> Candidate {
+        let version = try execute([binary, "--version"]).output.firstLine
+        var processes: [Process] = []
+        for side in Side.allCases {
+            processes.append(
+                try start(
+                    inside(side, [binary, "--foreground", "wgo-\(name)\(side.rawValue)".short]),
+                    log: "wgo-\(side.rawValue)", environment: ["LOG_LEVEL": "error"]))
+        }
+        Thread.sleep(forTimeInterval: 1)
+        for side in Side.allCases {
+            guard let own = keys[side], let peer = keys[side.other] else { continue }
+            let device = "wgo-\(name)\(side.rawValue)".short
+            let path = "\(directory)/wgo-\(side.rawValue).key"
+            _ = FileManager.default.createFile(
+                atPath: path, contents: Data(own.secret.utf8),
+                attributes: [.posixPermissions: 0o600])
+            try execute(
+                inside(
+                    side,
+                    [
+                        "wg", "set", device, "listen-port", "7102", "private-key", path, "peer",
+                        peer.open, "allowed-ips", "10.211.2.\(side.other.number)/32", "endpoint",
+                        "\(side.other.outer):7102",
+                    ]))
+            let prefix = ["ip", "-n", space(side)]
+            try execute(
+                prefix + ["address", "add", "10.211.2.\(side.number)/24", "dev", device])
+            try execute(prefix + ["link", "set", device, "mtu", "1420", "up"])
+        }
+        return Candidate(name: version, target: "10.211.2.2", processes: processes)
+    }
+}
+
+struct KeyPair {
+    let secret: String
+    let open: String
+
+    init() throws {
+        secret = try execute(["wg", "genkey"]).output.firstLine
+        // Through standard input: a secret is never an argument.
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+        process.arguments = ["wg", "pubkey"]
+        let (input, output) = (Pipe(), Pipe())
+        process.standardInput = input
+        process.standardOutput = output
+        try process.run()
+        input.fileHandleForWriting.write(Data((secret + "\n").utf8))
+        try input.fileHandleForWriting.close()
+        let data = output.fileHandleForReading.readDataToEndOfFile()
+        process.waitUntilExit()
+        open = String(decoding: data, as: UTF8.self).firstLine
+    }
+}
+
+extension String {
+    var firstLine: String { split(separator: "\n").first.map(String.init) ?? "" }
+
+    /// An interface name has at most 15 bytes; the end tells them apart.
+    var short: String { count <= 15 ? self : String(prefix(4)) + String(suffix(11)) }
+}
