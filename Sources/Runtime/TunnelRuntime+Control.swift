@@ -38,8 +38,8 @@ struct TunnelControl {
                 ForwardingPeer(
                     key: settings.publicKey, endpoint: endpoint, prefixes: settings.allowedIPs))
         }
-        interface = try TunnelInterface(configuration, name: interfaceName)
         let socket = try TunnelControl.openSocket(configuration)
+        interface = try TunnelInterface(configuration, name: interfaceName)
         let tun = interface.tun
         plane = try TunnelProblem.wrapping { () throws(SystemCallError) in
             let plane = try PacketPlane(
