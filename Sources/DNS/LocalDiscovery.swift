@@ -36,10 +36,15 @@ package struct LocalDiscovery {
         let news = Dictionary(
             usable.map { ($0.index, $0) }, uniquingKeysWith: { first, _ in first })
         guard news != interfaces else { return }
+        // Links that go away, as those of containers often do, are no reason to start anew.
+        let hasNews = news.values.contains { interface in
+            let known = interfaces[interface.index]?.addresses ?? []
+            return !Set(interface.addresses).isSubset(of: known)
+        }
         interfaces = news
         let ordered = news.values.sorted { $0.index < $1.index }
-        responder.setInterfaces(ordered, at: now, random: &random)
-        browser.setInterfaces(ordered, at: now, into: &actions)
+        responder.setInterfaces(ordered, hasNews: hasNews, at: now, random: &random)
+        browser.setInterfaces(ordered, hasNews: hasNews, at: now, into: &actions)
         timeout(at: now, random: &random, into: &actions)
     }
 

@@ -34,14 +34,17 @@ package struct MulticastBrowser {
         }
     }
 
-    /// The set of interfaces changed: the link is asked anew.
+    /// The set of interfaces changed; with news among them the links are asked again.
     mutating func setInterfaces(
-        _ interfaces: [DiscoveryInterface], at now: BootInstant,
+        _ interfaces: [DiscoveryInterface], hasNews: Bool, at now: BootInstant,
         into actions: inout [LocalDiscoveryAction]
     ) {
         self.interfaces = interfaces.sorted { $0.index < $1.index }
-        queriesSent = 0
-        nextQuery = interfaces.isEmpty ? nil : now
+        if hasNews {
+            queriesSent = 0
+            nextQuery = now
+        }
+        if interfaces.isEmpty { nextQuery = nil }
         for instance in services.keys.sorted() {
             services[instance]?.addresses.removeAll { address in
                 !interfaces.contains { $0.index == address.interface }

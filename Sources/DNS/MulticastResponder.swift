@@ -10,6 +10,8 @@ package struct MulticastResponder {
     let configuration: LocalDiscoveryConfiguration
     private(set) var interfaces: [DiscoveryInterface] = []
     private var phase: Phase = .silent
+    /// The names were probed and announced, and nobody else has them.
+    private var ownsNames = false
     private var responses: [PendingResponse] = []
     private var lastMulticast: [Link: BootInstant] = [:]
     private var conflicts = 0
@@ -51,17 +53,25 @@ package struct MulticastResponder {
         return result
     }
 
-    /// The set of interfaces or their addresses changed: the names are probed again.
+    /// The set of interfaces changed; with news among them the names are probed again
+    /// (RFC 6762 section 8). Meanwhile names that were won are still answered for.
     mutating func setInterfaces(
-        _ interfaces: [DiscoveryInterface], at now: BootInstant, random: inout SeededGenerator
+        _ interfaces: [DiscoveryInterface], hasNews: Bool, at now: BootInstant,
+        random: inout SeededGenerator
     ) {
         self.interfaces = interfaces.sorted { $0.index < $1.index }
         responses.removeAll { response in
             !interfaces.contains { $0.index == response.link.interface }
         }
-        lastMulticast = [:]
-        let delay = random.duration(in: .zero...MulticastDNS.probeInterval)
-        phase = interfaces.isEmpty ? .silent : .probing(sent: 0, next: now + delay)
+        lastMulticast = lastMulticast.filter { link, _ in
+            interfaces.contains { $0.index == link.interface }
+        }
+        if interfaces.isEmpty {
+            phase = .silent
+        } else if hasNews {
+            let delay = random.duration(in: .zero...MulticastDNS.probeInterval)
+            phase = .probing(sent: 0, next: now + delay)
+        }
     }
 
     // MARK: Receiving
@@ -75,10 +85,7 @@ package struct MulticastResponder {
         if losesTieBreak(message) {
             return rename(after: .seconds(1), at: now, random: &random)
         }
-        switch phase {
-        case .silent, .probing: return
-        case .announcing, .established: break
-        }
+        guard ownsNames else { return }
         let family: DiscoveryFamily = source.ip.isIPv4 ? .ipv4 : .ipv6
         let link = Link(interface: interface.index, family: family)
         if message.questions.isEmpty {
@@ -152,6 +159,7 @@ package struct MulticastResponder {
         after delay: Duration, at now: BootInstant, random: inout SeededGenerator
     ) {
         conflicts += 1
+        ownsNames = false
         (instance, host) = randomNames(configuration.serviceType, random: &random)
         responses = []
         let patience =
@@ -274,6 +282,7 @@ package struct MulticastResponder {
                 lastMulticast[Link(interface: interface.index, family: family)] = now
             }
         }
+        ownsNames = true
         let isLast = sent + 1 == MulticastDNS.announcementCount
         phase =
             isLast
@@ -283,15 +292,14 @@ package struct MulticastResponder {
 
     /// Tells the link that the service ends (RFC 6762 section 10.1).
     mutating func shutDown(into actions: inout [LocalDiscoveryAction]) {
-        switch phase {
-        case .silent, .probing: break
-        case .announcing, .established:
+        if ownsNames {
             multicast(into: &actions) { interface in
                 var goodbye = response(with: .everything, on: interface)
                 for index in goodbye.answers.indices { goodbye.answers[index].ttl = 0 }
                 return goodbye
             }
         }
+        ownsNames = false
         phase = .silent
         responses = []
     }

@@ -19,10 +19,11 @@ package struct Resolver {
     /// Never later than the earliest deadline in ``pending``.
     var earliestDeadline: BootInstant?
 
-    /// Questions on their way at once: each holds one socket of the shell.
-    package static let maximumPending = 512
+    /// Questions on their way at once: each holds one socket of the shell, and a process often may
+    /// have no more than 1,024 descriptors.
+    package static let maximumPending = 256
     /// Clients that wait for one question; more are told to try later.
-    static let maximumWaiting = 32
+    static let maximumWaiting = 128
     /// The largest message over TCP (RFC 1035 section 4.2.2).
     static let maximumStreamMessage = 65_535
 

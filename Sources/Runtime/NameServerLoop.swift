@@ -59,8 +59,10 @@ final class NameServerLoop: @unchecked Sendable {
     private func patience() -> Int32 {
         let now = SystemClock.boot()
         var deadline = resolver.deadline
-        for case .client(let connection) in endpoints.values {
-            deadline = earlier(deadline, connection.idleDeadline)
+        if connectionCount > 0 {
+            for case .client(let connection) in endpoints.values {
+                deadline = earlier(deadline, connection.idleDeadline)
+            }
         }
         guard let deadline else { return -1 }
         let milliseconds = max(0, (deadline - now).clampedNanoseconds / 1_000_000 + 1)

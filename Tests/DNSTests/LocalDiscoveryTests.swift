@@ -97,6 +97,12 @@ private struct Link {
         }
     }
 
+    mutating func setInterfaces(_ interfaces: [DiscoveryInterface], of node: Int) {
+        var actions: [LocalDiscoveryAction] = []
+        nodes[node].setInterfaces(interfaces, at: now, random: &random, into: &actions)
+        perform(actions, by: node)
+    }
+
     mutating func run(_ duration: Duration) {
         let end = now + duration
         while true {
@@ -245,14 +251,32 @@ private struct Link {
         link.run(.seconds(10))
         var moved = Link.interface(0)
         moved.addresses = [.v4(0xC0A8_0163)]
-        var actions: [LocalDiscoveryAction] = []
-        link.nodes[0].setInterfaces(
-            [moved], at: link.now, random: &link.random, into: &actions)
-        link.perform(actions, by: 0)
+        link.setInterfaces([moved], of: 0)
         link.run(.seconds(3))
         let addresses = link.found[1].last?.addresses ?? []
         #expect(addresses.contains(SocketAddress(ip: .v4(0xC0A8_0163), port: 4000)))
         #expect(!addresses.contains(SocketAddress(ip: Link.address(0), port: 4000)))
+    }
+
+    @Test func linksOfContainersComeAndGoWithoutNoise() {
+        var link = Link()
+        link.start()
+        link.run(.seconds(10))
+        let container = DiscoveryInterface(
+            index: 9, addresses: [.v6(0xFE80_0000_0000_0000, 99)], prefixes: [])
+        link.wire = []
+        link.setInterfaces([Link.interface(0), container], of: 0)
+        // A new link is probed; meanwhile the old one is served.
+        let question = link.question(Link.serviceType, .ptr)
+        link.receive(question.encoded(), from: link.outsider, at: 0)
+        link.run(.milliseconds(150))
+        #expect(link.wire.contains { $0.message.answers.map(\.type) == [.ptr] })
+        link.run(.seconds(10))
+        #expect(link.wire.contains { !$0.message.authorities.isEmpty })
+        link.wire = []
+        link.setInterfaces([Link.interface(0)], of: 0)
+        link.run(.seconds(2))
+        #expect(link.wire.isEmpty)
     }
 
     @Test func aRejectedServiceStaysSilent() {
