@@ -1,12 +1,133 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
+// The floors of the house, lowest first: docs/architecture.md draws them, and Tests/LayeringTests
+// enforces that dependencies go down only.
+
+/// Warnings are errors where the project is verified, and warnings where it is being changed.
+let settings: [SwiftSetting] =
+    Context.environment["CI"] == nil ? [] : [.treatAllWarnings(as: .error)]
+
+func module(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
+    .testTarget(name: name, dependencies: dependencies, exclude: exclude, swiftSettings: settings)
+}
+
+let values: [Target.Dependency] = ["MeshBase", "NetAddress", "Cryptography"]
+let nio: [Target.Dependency] = [
+    .product(name: "NIOCore", package: "swift-nio"),
+    .product(name: "NIOPosix", package: "swift-nio"),
+    .product(name: "NIOHTTP1", package: "swift-nio"),
+]
+let x509: [Target.Dependency] = [
+    .product(name: "X509", package: "swift-certificates"),
+    .product(name: "Crypto", package: "swift-crypto"),
+    .product(name: "SwiftASN1", package: "swift-asn1"),
+]
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let lifecycle = Target.Dependency.product(
+    name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let arguments = Target.Dependency.product(
+    name: "ArgumentParser", package: "swift-argument-parser")
+
+let cores: [Target.Dependency] = [
+    "WireGuard", "PathDiscovery", "DNS", "Membership", "Ledger", "Consensus", "ClusterPlan",
+]
+
 let package = Package(
     name: "edgevpn-swift",
+    products: [
+        .executable(name: "edgevpn-swift", targets: ["edgevpn-swift"]),
+        // What Benchmarks/ measures.
+        .library(name: "PacketPath", targets: ["DataPlane", "WireGuard", "Cryptography"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-certificates", from: "1.21.1"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+        .package(url: "https://github.com/apple/swift-asn1", from: "1.7.4"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+    ],
     targets: [
-        .systemLibrary(name: "CSodium", pkgConfig: "libsodium", providers: [.apt(["libsodium-dev"])]),
-        .target(name: "MeshBase"),
-        .target(name: "NetAddress", dependencies: ["MeshBase"]),
-        .target(name: "Cryptography", dependencies: ["MeshBase", "CSodium"]),
+        // 0
+        .systemLibrary(
+            name: "CSodium", pkgConfig: "libsodium", providers: [.apt(["libsodium-dev"])]),
+        .systemLibrary(
+            name: "CNetlink", pkgConfig: "libnl-route-3.0",
+            providers: [.apt(["libnl-3-dev", "libnl-route-3-dev"])]),
+        .systemLibrary(name: "CFileSystem"),
+        .target(name: "CLinux"),
+        .target(name: "CProcess"),
+        .target(
+            name: "CPacketCipher", dependencies: ["CSodium"],
+            linkerSettings: [.linkedLibrary("dl")]),
+        module("MeshBase"),
+
+        // 1
+        module("NetAddress", ["MeshBase"]),
+        module("Cryptography", ["MeshBase", "CSodium", "CPacketCipher"]),
+
+        // 2: cores that do not know each other
+        module("WireGuard", values),
+        module("PathDiscovery", values),
+        module("DNS", ["MeshBase", "NetAddress"]),
+        module("Membership", values),
+        module("Ledger", values),
+        module("Consensus", ["MeshBase", "Cryptography"]),
+        module("ClusterPlan", values),
+
+        // 3
+        module("MeshNode", values + cores),
+        module("LinuxIO", ["MeshBase", "NetAddress", "CLinux", "CNetlink"]),
+
+        // 4
+        module("DataPlane", values + ["WireGuard", "LinuxIO", "CLinux"]),
+        module("Storage", ["MeshBase", "Cryptography", "CFileSystem"]),
+
+        // 5
+        module(
+            "Runtime",
+            values + cores
+                + ["MeshNode", "LinuxIO", "DataPlane", "Storage", "Configuration", logging, lifecycle]),
+        module("Simulator", values + cores + ["MeshNode"]),
+
+        // 6
+        module("Configuration", values),
+        module("HTTPAPI", ["Configuration", "NetAddress"] + nio),
+        module("ClusterHost", values + ["ClusterPlan", "CProcess"] + x509),
+
+        // 7
+        .executableTarget(
+            name: "edgevpn-swift",
+            dependencies: values + cores + [
+                "MeshNode", "LinuxIO", "Storage", "Runtime", "Configuration", "HTTPAPI",
+                "ClusterHost", logging, lifecycle, arguments,
+            ], swiftSettings: settings),
+
+        tests("PathDiscoveryTests", values + ["PathDiscovery"]),
+        tests("WireGuardTests", values + ["WireGuard"]),
+        tests("VectorTests", values + ["WireGuard"]),
+        tests("DNSTests", ["DNS", "MeshBase", "NetAddress"]),
+        tests("MembershipTests", values + ["Membership"]),
+        tests("LedgerTests", values + ["Ledger"]),
+        tests("ConsensusTests", ["Consensus", "MeshBase", "Cryptography"]),
+        tests("ClusterPlanTests", values + ["ClusterPlan"]),
+        tests("LinuxIOTests", ["LinuxIO", "NetAddress", "MeshBase"]),
+        tests("StorageTests", ["Storage", "MeshBase", "Cryptography"]),
+        tests("SimulationTests", ["Simulator", "MeshBase", "MeshNode", "Consensus"]),
+        tests("ConfigurationTests", values + ["Configuration"]),
+        tests("HTTPAPITests", ["HTTPAPI", "Configuration", "NetAddress"]),
+        .executableTarget(
+            name: "ClusterHostProbe", dependencies: values + ["ClusterHost", "ClusterPlan"],
+            path: "Tests/ClusterHostTests/Probe", swiftSettings: settings),
+        tests(
+            "ClusterHostTests", values + ["ClusterHost", "ClusterHostProbe", "ClusterPlan"],
+            exclude: ["Probe"]),
+        tests("LayeringTests", []),
     ]
 )

@@ -45,7 +45,9 @@ package struct VoteStatement: Hashable, Sendable {
 
     init(from reader: inout ByteReader) throws(DecodingFailure) {
         generation = try reader.readUInt32()
-        guard generation > 0 else { throw .field("generation") }
+        guard (1...FoundingMessage.generationLimit).contains(generation) else {
+            throw .field("generation")
+        }
         ballot = try Ballot(from: &reader)
         value = try RegisterValue(from: &reader)
     }

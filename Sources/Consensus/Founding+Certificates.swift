@@ -11,6 +11,28 @@ extension Founding {
         for voter in reachableVoters { sendCertificate(certificate, to: voter, into: &actions) }
     }
 
+    /// A certificate was found elsewhere than in a message, such as in the ledger. It counts only
+    /// for what it proves.
+    ///
+    /// - Parameter encoded: what ``DecisionCertificate/encoded`` gave.
+    package mutating func certificateFound(
+        _ encoded: [UInt8], at now: BootInstant, random: inout SeededGenerator,
+        into actions: inout [FoundingAction]
+    ) {
+        guard policy != nil else {
+            actions.append(.dropped(.noPolicy))
+            return
+        }
+        do throws(DecodingFailure) {
+            let certificate = try DecisionCertificate(decoding: encoded)
+            receiveVotes(certificate.statement, certificate.votes, at: now, into: &actions)
+        } catch {
+            actions.append(.dropped(.malformed(error)))
+            return
+        }
+        advance(at: now, random: &random, into: &actions)
+    }
+
     /// Votes for a statement, verified one by one.
     mutating func receiveVotes(
         _ statement: VoteStatement, _ votes: [Vote], at now: BootInstant,

@@ -95,6 +95,18 @@ package struct Founding: Sendable {
             configuration.rules.waitsAfterStart ? now + configuration.timing.hold * 2 : now
     }
 
+    /// As above, from the bytes that ``FoundingAction/persist(_:)`` gave. Bytes that are there and
+    /// cannot be read make the node an amnesiac.
+    package init(
+        configuration: FoundingConfiguration, restoring bytes: [UInt8]?, at now: BootInstant,
+        signer: any FoundingSigner
+    ) {
+        var configuration = configuration
+        let record = bytes.flatMap { try? FoundingRecord(decoding: $0) }
+        if bytes != nil, record == nil { configuration.isAmnesiac = true }
+        self.init(configuration: configuration, restored: record, at: now, signer: signer)
+    }
+
     private static func problem(of record: FoundingRecord, expected: FoundingRecord) -> String? {
         if record.meshID != expected.meshID {
             return "the state directory belongs to another mesh"

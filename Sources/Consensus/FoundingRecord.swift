@@ -68,7 +68,9 @@ package struct FoundingRecord: Hashable, Sendable {
         node = try reader.readNodeID()
         policyHash = try reader.readBytes32()
         generation = try reader.readUInt32()
-        guard generation > 0 else { throw .field("generation") }
+        guard generation > 0, generation <= FoundingMessage.generationLimit + 1 else {
+            throw .field("generation")
+        }
         let flags = try reader.readByte()
         guard flags < 4 else { throw .field("record flags") }
         isAmnesiac = flags & 1 != 0

@@ -200,12 +200,12 @@ extension Node {
     // MARK: - For the data plane
 
     /// What the packet threads need of every member that has a session or waits for one.
-    package var forwarding: [ForwardingPeer] {
+    package var forwarding: [TunnelRoute] {
         members.keys.sorted().compactMap { node in
             members[node].map { member in
                 var allowed = [IPPrefix(host: member.certificate.ipv6)]
                 if let ipv4 = member.ipv4 { allowed.append(IPPrefix(host: ipv4)) }
-                return ForwardingPeer(
+                return TunnelRoute(
                     key: member.certificate.staticKey, endpoint: member.endpoint,
                     allowed: allowed, sending: member.sending, sessions: member.sessions)
             }
@@ -214,7 +214,7 @@ extension Node {
 }
 
 /// One peer as the packet threads see it.
-package struct ForwardingPeer: Sendable {
+package struct TunnelRoute: Sendable {
     package let key: StaticPublicKey
     package let endpoint: SocketAddress?
     package let allowed: [IPPrefix]

@@ -41,19 +41,16 @@ package struct NodeConfiguration: Sendable {
     package var hasClusterData: Bool
     /// The founding record existed and cannot be read: the node never votes again.
     package var isAmnesiac: Bool
-    /// Names this boot of the machine; changes with every reboot.
-    package var bootID: [UInt8]
 
     package init(
         token: NetworkToken, identity: NodeIdentity, certificate: MembershipCertificate,
-        hostname: String, listenPort: UInt16, bootID: [UInt8]
+        hostname: String, listenPort: UInt16
     ) {
         self.token = token
         self.identity = identity
         self.certificate = certificate
         self.hostname = hostname
         self.listenPort = listenPort
-        self.bootID = bootID
         fixedIPv4 = nil
         localRoutes = []
         usesLocalDiscovery = true

@@ -15,7 +15,7 @@ package struct NodeStatus: Sendable {
     package var ipv6: IPAddress
     package var port: UInt16
     /// Sorted by node id.
-    package var peers: [PeerStatus]
+    package var peers: [MemberStatus]
     package var founding: FoundingView
     package var cluster: ClusterView
     package var policy: GenesisPolicy?
@@ -23,7 +23,7 @@ package struct NodeStatus: Sendable {
     package var drops: [String: UInt64]
 }
 
-package struct PeerStatus: Sendable {
+package struct MemberStatus: Sendable {
     package var id: NodeID
     package var hostname: String?
     package var ipv4: IPAddress?
@@ -42,11 +42,11 @@ package struct PeerStatus: Sendable {
 extension Node {
     package func status(at now: BootInstant) -> NodeStatus {
         let names = hostnames
-        let peers = members.keys.sorted().compactMap { node -> PeerStatus? in
+        let peers = members.keys.sorted().compactMap { node -> MemberStatus? in
             guard let member = members[node] else { return nil }
             let tunnel = tunnels.status(of: member.certificate.staticKey)
             let traffic = member.traffic
-            return PeerStatus(
+            return MemberStatus(
                 id: node, hostname: names[node], ipv4: member.ipv4,
                 ipv6: member.certificate.ipv6, state: member.state, endpoint: member.endpoint,
                 roundTrip: member.roundTrip,

@@ -11,6 +11,13 @@ package struct StateLocation: Hashable, Sendable {
         self.marker = marker
     }
 
+    /// Whether something is at the path already.
+    package func exists(fileSystem: any FileSystem = LinuxFileSystem()) throws(StorageError)
+        -> Bool
+    {
+        try wrapping { () throws(FileSystemError) in try fileSystem.status(of: path) != nil }
+    }
+
     /// Files whose existence says that this machine has been enrolled. The first line may name
     /// the directory; without one it is ``persistentPath``.
     package static let markers = ["/oem/.edgevpn-enrolled", "/etc/edgevpn/enrolled"]

@@ -7,13 +7,16 @@ import Membership
 import MeshBase
 import MeshNode
 import Runtime
+import Synchronization
 import WireGuard
 
 /// Answers the API from a running node: values of the node in, models of the API out.
 struct NodeControl: ControlHandle {
-    let runtime: NodeRuntime
+    let slot: RuntimeSlot
     /// The mesh's DNS zone, without a dot at its end.
     let zone: String
+
+    private var runtime: NodeRuntime { slot.runtime }
 
     func status() async -> StatusModel {
         let status = await runtime.status()
@@ -106,7 +109,24 @@ struct NodeControl: ControlHandle {
     }
 }
 
-private func peerModel(_ peer: PeerStatus) -> PeerModel {
+/// Where the runtime will be: the API takes its address before the node changes anything, and
+/// serves only afterwards.
+final class RuntimeSlot: Sendable {
+    private let content = Mutex<NodeRuntime?>(nil)
+
+    var runtime: NodeRuntime {
+        guard let runtime = content.withLock({ $0 }) else {
+            preconditionFailure("the API serves a node that has started")
+        }
+        return runtime
+    }
+
+    func fill(_ runtime: NodeRuntime) {
+        content.withLock { $0 = runtime }
+    }
+}
+
+private func peerModel(_ peer: MemberStatus) -> PeerModel {
     let state: PeerModel.State =
         switch peer.state {
         case .unknown: .known

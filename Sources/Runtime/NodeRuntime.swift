@@ -1,0 +1,314 @@
+import ClusterPlan
+import DNS
+import DataPlane
+import Ledger
+import LinuxIO
+import Logging
+import MeshBase
+import MeshNode
+import NetAddress
+import Storage
+import WireGuard
+
+/// Interprets a ``Node`` on a real machine: waits, feeds it one input, carries out the actions in
+/// order. It holds no protocol rule.
+///
+///     data plane ring, multicast sockets, netlink, executors, API calls
+///          |                                  (ControlThread, one at a time)
+///     Node.receive(input) -> actions
+///          |
+///     UDP socket, state directory, forwarding table, interface, name server, executor
+package actor NodeRuntime {
+    private nonisolated let thread: ControlThread
+    private var node: Node
+    private let store: NodeStore
+    private let dataPlane: PacketPlane
+    private let interface: OverlayInterface?
+    private let multicast: MulticastService?
+    private let changes: NetworkWatcher
+    private let nameServer: NameServer?
+    private let executor: any HostExecuting
+    private let logger: Logger
+    private var forwardingIsDirty = true
+    private var namesAreDirty = true
+    private var waitingPings: [UInt32: CheckedContinuation<Duration?, Never>] = [:]
+    private var pingDeadlines: [UInt32: BootInstant] = [:]
+    private var nextPing: UInt32 = 1
+    private var nextStir = BootInstant.zero
+    private var stopAt: BootInstant?
+    private var hasFailed: String?
+
+    package nonisolated var unownedExecutor: UnownedSerialExecutor {
+        thread.asUnownedSerialExecutor()
+    }
+
+    init(_ parts: NodeParts) {
+        thread = parts.thread
+        node = parts.node
+        store = parts.store
+        dataPlane = parts.plane
+        interface = parts.interface
+        multicast = parts.multicast
+        changes = parts.changes
+        nameServer = parts.nameServer
+        executor = parts.executor
+        logger = parts.logger
+    }
+
+    // MARK: - The loop
+
+    /// Runs on the control thread until the node has left; returns why it failed, if it did.
+    nonisolated func run(_ first: [NodeAction]) -> String? {
+        assumeIsolated { runtime in
+            runtime.carryOut(first, at: SystemClock.now())
+            runtime.refreshInterfaces()
+        }
+        do throws(SystemCallError) {
+            let descriptors = assumeIsolated { $0.descriptors }
+            try thread.run(watching: descriptors) { ready in
+                assumeIsolated { $0.turn(ready) }
+            }
+        } catch {
+            return error.description
+        }
+        return assumeIsolated { $0.hasFailed }
+    }
+
+    private var descriptors: [Int32] {
+        [dataPlane.doorbell.descriptor, changes.descriptor] + (multicast?.descriptors ?? [])
+    }
+
+    /// One round: everything that is ready, then whatever is due.
+    private func turn(_ ready: [Int]) -> BootInstant?? {
+        stirIfDue()
+        for index in ready {
+            switch index {
+            case 0: drainDataPlane()
+            case 1: networkChanged()
+            default: drainMulticast()
+            }
+        }
+        step(.timeout)
+        endOverduePings()
+        publish()
+        if hasFailed != nil { return nil }
+        if let stopAt, stopAt <= SystemClock.boot() { return nil }
+        var deadline = node.deadline
+        deadline = earlier(deadline, pingDeadlines.values.min())
+        return .some(earlier(deadline, stopAt))
+    }
+
+    private func stirIfDue() {
+        let now = SystemClock.boot()
+        guard nextStir <= now else { return }
+        nextStir = now + .seconds(60)
+        node.stir(SystemRandom.bytes32())
+    }
+
+    private func drainDataPlane() {
+        dataPlane.drainEvents { event in
+            switch event {
+            case .datagram(let bytes, let source):
+                step(.datagram(bytes, from: source))
+            case .controlFrame(let peer, let payload):
+                step(.controlFrame(payload, from: peer))
+            case .sessionWanted(let peer):
+                step(.sessionWanted(peer))
+            case .sessionConfirmed(_, let index):
+                step(.sessionConfirmed(localIndex: index))
+            case .endpointMoved(let peer, let address):
+                step(.endpointMoved(peer, to: address))
+            }
+        }
+    }
+
+    private func drainMulticast() {
+        for packet in multicast?.receive() ?? [] {
+            step(
+                .multicast(
+                    packet.bytes, from: packet.source, interface: packet.interface,
+                    toGroup: packet.toGroup))
+        }
+    }
+
+    private func networkChanged() {
+        guard changes.drain() else { return }
+        refreshInterfaces()
+    }
+
+    private func refreshInterfaces() {
+        let interfaces = changes.interfaces(except: interface?.name)
+        multicast?.join(interfaces)
+        step(.interfaces(interfaces))
+    }
+
+    private func step(_ input: NodeInput) {
+        let now = SystemClock.now()
+        var actions: [NodeAction] = []
+        node.receive(input, at: now, into: &actions)
+        carryOut(actions, at: now)
+    }
+
+    // MARK: - Actions
+
+    private func carryOut(_ actions: [NodeAction], at now: Now) {
+        for action in actions {
+            guard hasFailed == nil else { return }
+            switch action {
+            case .send(let datagram, let target):
+                dataPlane.send(datagram: datagram, to: target)
+            case .sendMulticast(let bytes, let target):
+                multicast?.send(bytes, to: target)
+            case .persist(let record):
+                persist(record)
+            case .forwardingChanged:
+                forwardingIsDirty = true
+            case .addressesChanged(let ipv4, let ipv6):
+                setAddresses(ipv4: ipv4, ipv6: ipv6)
+            case .namesChanged:
+                namesAreDirty = true
+            case .host(let command):
+                executor.execute(command)
+            case .pong(let identifier, let roundTrip):
+                pingDeadlines[identifier] = nil
+                waitingPings.removeValue(forKey: identifier)?.resume(returning: roundTrip)
+            case .log(let level, let text):
+                logger.log(level: level.loggerLevel, "\(text)")
+            }
+        }
+    }
+
+    /// Failing to make something durable ends the daemon: it may not act on what it may forget.
+    private func persist(_ record: DurableRecord) {
+        do throws(StorageError) {
+            if store.wantsCompaction {
+                try store.compactLedger(node.durableLedgerEntries)
+            }
+            try store.write(record)
+        } catch {
+            logger.critical("\(error); \(error.fix)")
+            hasFailed = "\(error)"
+        }
+    }
+
+    private func setAddresses(ipv4: IPAddress?, ipv6: IPAddress) {
+        namesAreDirty = true
+        do {
+            try interface?.setAddresses(ipv4: ipv4, ipv6: ipv6)
+        } catch {
+            logger.error("\(error)")
+        }
+        nameServer?.listen(ipv4: ipv4, ipv6: ipv6)
+    }
+
+    private func publish() {
+        if forwardingIsDirty {
+            forwardingIsDirty = false
+            dataPlane.publish(ForwardingSnapshot(node.forwarding))
+        }
+        if namesAreDirty {
+            namesAreDirty = false
+            nameServer?.publish(node.names)
+        }
+    }
+
+    // MARK: - For the API
+
+    package func status() -> NodeStatus {
+        node.status(at: SystemClock.boot())
+    }
+
+    /// Feeds what a host command came to.
+    package func report(_ report: HostReport) {
+        step(.host(report))
+        publish()
+    }
+
+    /// Feeds addresses where members may be.
+    package func addCandidates(_ addresses: [SocketAddress]) {
+        step(.candidates(addresses))
+        publish()
+    }
+
+    package func member(named text: String) -> NodeID? {
+        node.member(named: text)
+    }
+
+    /// Probes a member through its tunnel.
+    ///
+    /// - Returns: the round trip, or `nil` when no answer came in time.
+    package func ping(_ target: NodeID, timeout: Duration) async -> Duration? {
+        let identifier = nextPing
+        nextPing &+= 1
+        return await withCheckedContinuation { continuation in
+            waitingPings[identifier] = continuation
+            pingDeadlines[identifier] = SystemClock.boot() + timeout
+            step(.command(.ping(id: identifier, target)))
+            publish()
+        }
+    }
+
+    private func endOverduePings() {
+        let now = SystemClock.boot()
+        for (identifier, deadline) in pingDeadlines where deadline <= now {
+            pingDeadlines[identifier] = nil
+            waitingPings.removeValue(forKey: identifier)?.resume(returning: nil)
+        }
+    }
+
+    package func ledgerEntries(bucket: String?) -> [LedgerEntry] {
+        node.ledgerEntries(bucket: bucket)
+    }
+
+    /// Writes an own entry; it is durable when this returns.
+    ///
+    /// - Throws: ``LedgerProblem`` when the entry breaks a bound; nothing changed then.
+    package func putEntry(bucket: String, key: String, value: [UInt8]) throws(LedgerProblem) {
+        let now = SystemClock.now()
+        var actions: [NodeAction] = []
+        try node.put(bucket: bucket, key: key, value: value, at: now, into: &actions)
+        carryOut(actions, at: now)
+        publish()
+    }
+
+    /// Withdraws an own entry; the withdrawal is durable when this returns.
+    package func deleteEntry(bucket: String, key: String) throws(LedgerProblem) {
+        let now = SystemClock.now()
+        var actions: [NodeAction] = []
+        try node.delete(bucket: bucket, key: key, at: now, into: &actions)
+        carryOut(actions, at: now)
+        publish()
+    }
+
+    /// Says goodbye and ends the loop a moment later, so that the goodbyes are on the wire.
+    package func leave() {
+        guard stopAt == nil else { return }
+        step(.command(.leave))
+        publish()
+        stopAt = SystemClock.boot() + .milliseconds(200)
+    }
+}
+
+extension ForwardingSnapshot {
+    /// The node's routes in the terms of the packet threads.
+    init(_ routes: [TunnelRoute]) {
+        self.init(
+            peers: routes.map {
+                ForwardingPeer(
+                    key: $0.key, endpoint: $0.endpoint, prefixes: $0.allowed,
+                    sending: $0.sending, receiving: $0.sessions)
+            })
+    }
+}
+
+extension LogLevel {
+    var loggerLevel: Logger.Level {
+        switch self {
+        case .debug: .debug
+        case .info: .info
+        case .notice: .notice
+        case .warning: .warning
+        case .error: .error
+        }
+    }
+}

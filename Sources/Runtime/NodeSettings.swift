@@ -1,0 +1,45 @@
+import ClusterPlan
+import Cryptography
+import MeshBase
+import MeshNode
+import NetAddress
+
+/// What `up` was told, in the terms of this floor.
+package struct NodeSettings: Sendable {
+    package var token: NetworkToken
+    /// `nil` leaves the place to the rule of the state directory.
+    package var stateDirectory: String?
+    /// `nil` for no TUN device.
+    package var interfaceName: String?
+    package var fixedIPv4: IPAddress?
+    package var hostname: String
+    /// `nil`: random once, then kept.
+    package var listenPort: UInt16?
+    /// Host names or addresses with ports.
+    package var peers: [(host: String, port: UInt16)]
+    package var usesLocalDiscovery: Bool
+    package var names: NameService
+    package var zone: String?
+    /// `nil`: the machine's resolv.conf without ourselves.
+    package var upstreams: [SocketAddress]?
+    package var clusterKind: DatastoreKind
+    package var clusterRole: RoleWish
+
+    /// Where names are answered.
+    package enum NameService: Hashable, Sendable {
+        case off
+        /// Port 53 of the overlay addresses.
+        case overlay
+        case address(SocketAddress)
+    }
+
+    package init(token: NetworkToken, hostname: String) {
+        self.token = token
+        self.hostname = hostname
+        peers = []
+        usesLocalDiscovery = true
+        names = .overlay
+        clusterKind = .none
+        clusterRole = .auto
+    }
+}
