@@ -137,6 +137,21 @@ import Testing
         #expect(old.output.contains("refused") || old.output.contains("timed out"))
     }
 
+    @Test func repliesComeFromTheAddressThatWasAsked() throws {
+        let (wildcard, six) = try inNewNamespace {
+            let everywhere = try makeServer(
+                at: "0.0.0.0:5300", upstreams: [], table: meshTable())
+            defer { everywhere.stop() }
+            // Left to itself the kernel would answer from 127.0.0.1.
+            let wildcard = try runDig(["node-1.mesh.internal", "A"], server: "127.0.0.5")
+            let other = try makeServer(at: "[::1]:5300", upstreams: [], table: meshTable())
+            defer { other.stop() }
+            return (wildcard, try runDig(["node-1.mesh.internal", "A"], server: "::1"))
+        }
+        #expect(wildcard.answers.count == 1, "\(wildcard.output)")
+        #expect(six.answers.count == 1, "\(six.output)")
+    }
+
     @Test func anAddressThatIsTakenIsAWarning() throws {
         let (warnings, result) = try inNewNamespace {
             let taken = try DatagramSocket(boundTo: try address("127.0.0.1:5300"))
