@@ -147,6 +147,27 @@ import Testing
         #expect(founding.view.phase != .ready)
     }
 
+    @Test func proofFromTheLedgerIsAsGoodAsAMessage() throws {
+        var mesh = Mesh(policy: Self.three)
+        mesh.announceAll()
+        mesh.run(seconds: 8)
+        let proof = try #require(mesh.view(0)?.readyCertificate).encoded
+        let newcomer = nodeID(9)
+        mesh.unreachable = [newcomer]
+        mesh.add(newcomer, policy: Self.three) { $0.isVoter = false }
+        mesh.announceVotersOnly(to: newcomer)
+        var forged = proof
+        forged[forged.count - 60] ^= 1
+        for bytes in [forged, Array(proof.dropLast()), [], proof] {
+            #expect(mesh.view(9)?.phase != .ready)
+            mesh.step(newcomer) { founding, at, random, actions in
+                founding.certificateFound(bytes, at: at, random: &random, into: &actions)
+            }
+        }
+        #expect(mesh.view(9)?.phase == .ready)
+        #expect(mesh.members[newcomer]?.drops.count == 3)
+    }
+
     @Test func designatedNodeAloneFounds() {
         let policy = GenesisPolicy(mode: .designated(nodeID(2)), voterLimit: 3)
         var mesh = Mesh(policy: policy)

@@ -152,6 +152,21 @@ import Testing
         }
     }
 
+    @Test func unreadableRecordMakesAnAmnesiac() {
+        let configuration = FoundingConfiguration(
+            meshID: testMesh, policy: Self.three, node: nodeID(0), isVoter: true, isDurable: true,
+            mayFound: true, hasLocalData: false)
+        func phase(_ bytes: [UInt8]?) -> FoundingView.Phase {
+            Founding(
+                configuration: configuration, restoring: bytes, at: .zero,
+                signer: KeyedHashSigner(node: nodeID(0))
+            ).view.phase
+        }
+        #expect(phase(nil) == .waiting)
+        #expect(phase([]) == .alarm)
+        #expect(phase([1, 2, 3]) == .alarm)
+    }
+
     @Test func volatileStateNeverVotes() {
         var mesh = Mesh(policy: Self.three)
         mesh.members[nodeID(0)] = nil
