@@ -61,6 +61,13 @@ enum LedgerMessage: Hashable, Sendable {
     /// Owners in one request for owners.
     static let wantedOwners = 148
 
+    var asksForAnswer: Bool {
+        switch self {
+        case .digest, .wantOwners, .summary, .wantEntries, .pull: true
+        case .same, .rumor, .answer, .offer, .chunk: false
+        }
+    }
+
     func encode() -> [UInt8] {
         var writer = ByteWriter(capacity: LedgerLimits.messageBytes)
         switch self {

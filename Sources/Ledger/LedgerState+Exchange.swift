@@ -57,20 +57,23 @@ extension LedgerState {
         } catch {
             return actions.append(.dropped(.malformed(error)))
         }
+        if message.asksForAnswer, !canAnswer(sender, at: now) {
+            // Finding the answer is work, too; the next digest begins again where this one ended.
+            return hurrySync(with: sender, to: now + LedgerTiming.continuation)
+        }
         switch message {
         case .digest(let root, let items):
             compare(root: root, items: items, with: sender, at: now, into: &actions)
         case .same(let root): agreed(on: root, with: sender)
         case .wantOwners(let handles):
-            let owners = handles.flatMap { ownersSharing($0) }
-            answer(owners.flatMap(ranked), to: sender, at: now, into: &actions)
+            let owners = Set(handles).sorted().flatMap { ownersSharing($0) }
+            answer(pack(entriesOf: owners), to: sender, at: now, into: &actions)
         case .summary(let owner, let hashes):
             compare(hashes, of: owner, with: sender, at: now, into: &actions)
         case .wantEntries(let owner, let hashes):
             let wanted = Set(hashes)
-            answer(
-                ranked(owner).filter { wanted.contains($0.hash.prefix64) }, to: sender, at: now,
-                into: &actions)
+            let entries = ranked(owner).filter { wanted.contains($0.hash.prefix64) }
+            answer(pack(entries, isRumor: false), to: sender, at: now, into: &actions)
         case .rumor(let entries):
             take(entries, isRumor: true, from: sender, at: now, random: &random, into: &actions)
         case .answer(let entries):
@@ -241,7 +244,7 @@ extension LedgerState {
         if !wanted.isEmpty, !knowsWhatWeLack(sender, root: own, at: now) {
             reply(.wantOwners(Array(wanted)), to: sender, at: now, into: &actions)
         }
-        answer(difference.surplus.flatMap(ranked), to: sender, at: now, into: &actions)
+        answer(pack(entriesOf: difference.surplus), to: sender, at: now, into: &actions)
     }
 
     /// What a listing says beside the own owners; all sorted.
@@ -285,8 +288,8 @@ extension LedgerState {
             let request = LedgerMessage.wantEntries(owner: owner, hashes: lacking)
             reply(request, to: sender, at: now, into: &actions)
         }
-        answer(
-            own.filter { !theirs.contains($0.hash.prefix64) }, to: sender, at: now, into: &actions)
+        let missed = own.filter { !theirs.contains($0.hash.prefix64) }
+        answer(pack(missed, isRumor: false), to: sender, at: now, into: &actions)
     }
 
     /// Describes an interval as one listing, or, where it holds too many owners, as fingerprints

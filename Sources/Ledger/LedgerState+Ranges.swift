@@ -77,34 +77,31 @@ extension LedgerState {
         _ message: LedgerMessage, to node: NodeID, at now: BootInstant,
         into actions: inout [LedgerAction]
     ) -> Bool {
-        let interval = LedgerLimits.answerInterval
-        guard
-            peers[node]?.answers.allows(
-                at: now, interval: interval, burst: LedgerLimits.answerBurst) == true
-        else { return false }
-        peers[node]?.answers.charge(at: now, interval: interval)
+        guard canAnswer(node, at: now) else { return false }
+        peers[node]?.answers.charge(at: now, interval: LedgerLimits.answerInterval)
         actions.append(.send(to: node, message.encode()))
         return true
+    }
+
+    func canAnswer(_ node: NodeID, at now: BootInstant) -> Bool {
+        peers[node]?.answers.allows(
+            at: now, interval: LedgerLimits.answerInterval, burst: LedgerLimits.answerBurst)
+            ?? false
     }
 
     /// Sends entries in order, small ones packed, large ones as offers. What exceeds the budget
     /// of one answer waits for the next digest, which then comes soon.
     mutating func answer(
-        _ entries: [StoredEntry], to node: NodeID, at now: BootInstant,
+        _ messages: [LedgerMessage], to node: NodeID, at now: BootInstant,
         into actions: inout [LedgerAction]
     ) {
-        var isCut = false
-        for message in pack(entries, isRumor: false, limit: LedgerLimits.answersPerMessage + 1)
-            .enumerated()
-        {
-            if message.offset == LedgerLimits.answersPerMessage
-                || !reply(message.element, to: node, at: now, into: &actions)
+        for (index, message) in messages.enumerated() {
+            if index == LedgerLimits.answersPerMessage
+                || !reply(message, to: node, at: now, into: &actions)
             {
-                isCut = true
-                break
+                return hurrySync(with: node, to: now + LedgerTiming.continuation)
             }
         }
-        if isCut { hurrySync(with: node, to: now + LedgerTiming.continuation) }
     }
 
     /// Tells a few connected peers about one new entry; the certificate of its owner goes first,
@@ -122,14 +119,19 @@ extension LedgerState {
         var excluded: Set<NodeID> = [stored.entry.owner]
         if let sender { excluded.insert(sender) }
         let targets = randomPeers(except: excluded, random: &random)
-        let messages = pack(entries, isRumor: true, limit: entries.count)
+        let messages = pack(entries, isRumor: true)
         for target in targets {
             for message in messages { actions.append(.send(to: target, message.encode())) }
         }
     }
 
-    /// Packs entries into at most `limit` messages.
-    private func pack(_ entries: [StoredEntry], isRumor: Bool, limit: Int) -> [LedgerMessage] {
+    /// Packs all entries of `owners`, looking at no more owners than one answer can hold.
+    func pack(entriesOf owners: [NodeID]) -> [LedgerMessage] {
+        pack(owners.lazy.flatMap { self.ranked($0) }, isRumor: false)
+    }
+
+    /// Packs entries into messages, in order; stops when there are more than one answer may have.
+    func pack(_ entries: some Sequence<StoredEntry>, isRumor: Bool) -> [LedgerMessage] {
         var messages: [LedgerMessage] = []
         var batch: [LedgerEntry] = []
         var offered: [LargeEntry] = []
@@ -154,7 +156,7 @@ extension LedgerState {
                 batch.append(stored.entry)
                 size += count
             }
-            if messages.count >= limit { return messages }
+            if messages.count > LedgerLimits.answersPerMessage { return messages }
         }
         flushBatch()
         flushOffers()

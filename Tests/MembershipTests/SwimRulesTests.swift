@@ -214,6 +214,21 @@ struct SwimRulesTests {
         #expect((alone ?? .zero) > (three ?? .seconds(99)))
     }
 
+    @Test("Whoever was suspended itself restarts its suspicions instead of ending them")
+    func stall() {
+        var swim = instance(count: 5)
+        var actions: [SwimAction] = []
+        var random = SeededGenerator(seed: 1)
+        let now = start + .seconds(2)
+        swim.receive(gossip([(2, node(2), 0, node(3))]), from: node(1), at: now, into: &actions)
+        #expect(swim.state(of: node(2)) == .suspect)
+        let awake = now + .seconds(300)
+        swim.timeout(at: awake, random: &random, into: &actions)
+        #expect(swim.state(of: node(2)) == .suspect)
+        swim.heard(from: node(2), at: awake + .milliseconds(50), into: &actions)
+        #expect(swim.state(of: node(2)) == .alive)
+    }
+
     @Test("An expelled member is unknown at once")
     func expel() {
         var swim = instance(count: 3)
