@@ -128,6 +128,10 @@ let package = Package(
         tests(
             "ClusterHostTests", values + ["ClusterHost", "ClusterHostProbe", "ClusterPlan"],
             exclude: ["Probe"]),
+        tests("DataPlaneTests", values + ["DataPlane", "WireGuard", "LinuxIO", "CLinux"]),
+        tests(
+            "NamespaceTests",
+            values + ["DNS", "Runtime", "LinuxIO", "MeshNode", "WireGuard", "Configuration"]),
         tests("LayeringTests", []),
     ]
 )

@@ -18,23 +18,27 @@
         }
     }
 
-    /// One direction's packet key in every form that an implementation wants, in locked memory that
-    /// is zeroed when the key goes.
+    /// One direction's packet key in every form that an implementation wants, zeroed when the key
+    /// goes.
+    ///
+    /// It lives three minutes at most, and a node has six for each of thousands of peers: in
+    /// libsodium's guarded pages they would exceed the kernel's number of mappings (65,530), so
+    /// they are on the heap, as other implementations hold them.
     public final class PacketKey: @unchecked Sendable {
         @usableFromInline package let storage: UnsafeMutableRawPointer
+        private let count: Int
 
         package init(_ secret: SecretBytes, suite: PacketSuite) {
-            startSodium()
-            guard let memory = sodium_malloc(Int(PACKET_KEY_BYTES)) else {
-                preconditionFailure("no locked memory for a packet key")
-            }
+            let isAES = suite == .aes256GCM
+            count = isAES ? Int(PACKET_KEY_BYTES) : Int(PACKET_KEY_RAW_BYTES)
+            let memory = UnsafeMutableRawPointer.allocate(byteCount: count, alignment: 64)
             storage = memory
-            secret.withBytes { packet_key_prepare(memory, $0, suite == .aes256GCM ? 1 : 0) }
-            sodium_mprotect_readonly(memory)
+            secret.withBytes { packet_key_prepare(memory, $0, isAES ? 1 : 0) }
         }
 
         deinit {
-            sodium_free(storage)
+            sodium_memzero(storage, count)
+            storage.deallocate()
         }
     }
 

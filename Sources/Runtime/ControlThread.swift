@@ -22,6 +22,11 @@ package final class ControlThread: SerialExecutor {
             identity.withLock { $0 } == .current, "the node belongs to the control thread")
     }
 
+    /// Makes the calling thread the one that this executor stands for.
+    func adoptCurrentThread() {
+        identity.withLock { $0 = .current }
+    }
+
     package func enqueue(_ job: consuming ExecutorJob) {
         let job = UnownedJob(job)
         jobs.withLock { $0.append(job) }
@@ -41,7 +46,6 @@ package final class ControlThread: SerialExecutor {
     func run(
         watching descriptors: [Int32], next: (_ ready: [Int]) -> BootInstant??
     ) throws(SystemCallError) {
-        identity.withLock { $0 = .current }
         let poller = try Poller()
         let ownToken = UInt64.max - 1
         try poller.add(doorbell.descriptor, token: ownToken)

@@ -59,6 +59,7 @@ package actor NodeRuntime {
 
     /// Runs on the control thread until the node has left; returns why it failed, if it did.
     nonisolated func run(_ first: [NodeAction]) -> String? {
+        thread.adoptCurrentThread()
         assumeIsolated { runtime in
             runtime.carryOut(first, at: SystemClock.now())
             runtime.refreshInterfaces()

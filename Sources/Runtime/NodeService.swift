@@ -60,7 +60,8 @@ package final class NodeService: Service {
             throw ServiceProblem.storage(error)
         }
         for note in store.notes { logger.error("\(note)") }
-        let takesPart = settings.clusterKind != .none
+        let takesPart =
+            settings.clusterKind != .none
             && (settings.clusterRole == .auto || settings.clusterRole == .server)
         let certificate = try store.certificate(
             for: identity, wantsVoter: takesPart, token: settings.token)

@@ -153,6 +153,8 @@ final class NodeStore {
     }
 
     func savePort(_ number: UInt16) throws(StorageError) {
-        try Self.portFile(in: directory).store([UInt8(number >> 8), UInt8(truncatingIfNeeded: number)])
+        try Self.portFile(in: directory).store([
+            UInt8(number >> 8), UInt8(truncatingIfNeeded: number),
+        ])
     }
 }

@@ -133,7 +133,7 @@ struct TunnelControl {
             change(key) { $0.receiving.append(session) }
         case .useSession(let key, let session):
             change(key) { $0.sending = session }
-            report(.connected(key, device.status(of: key)?.endpoint))
+            report(.handshakeCompleted(key, device.status(of: key)?.endpoint))
         case .removeSession(let key, let index):
             change(key) { peer in
                 peer.receiving.removeAll { $0.localIndex == index }

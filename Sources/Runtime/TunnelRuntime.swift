@@ -46,8 +46,8 @@ package enum TunnelRuntime {
 /// What a running tunnel tells its user.
 package enum TunnelReport: Hashable, Sendable, CustomStringConvertible {
     case listening(interface: String, port: UInt16, publicKey: StaticPublicKey)
-    /// A handshake completed; packets flow.
-    case connected(StaticPublicKey, SocketAddress?)
+    /// A handshake completed, the first or one that renews the keys; packets flow.
+    case handshakeCompleted(StaticPublicKey, SocketAddress?)
     /// The peer has not answered for 90 seconds.
     case unreachable(StaticPublicKey)
     case stopped
@@ -56,8 +56,8 @@ package enum TunnelReport: Hashable, Sendable, CustomStringConvertible {
         switch self {
         case .listening(let interface, let port, let key):
             "\(interface) is up, UDP port \(port), public key \(key)"
-        case .connected(let peer, let endpoint?): "\(peer) is connected, at \(endpoint)"
-        case .connected(let peer, nil): "\(peer) is connected"
+        case .handshakeCompleted(let peer, let endpoint?): "handshake with \(peer) at \(endpoint)"
+        case .handshakeCompleted(let peer, nil): "handshake with \(peer)"
         case .unreachable(let peer): "\(peer) does not answer"
         case .stopped: "stopped"
         }

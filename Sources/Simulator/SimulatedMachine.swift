@@ -49,7 +49,7 @@ final class SimulatedMachine {
         else { preconditionFailure("the simulation's token issues certificates") }
         var configuration = NodeConfiguration(
             token: token, identity: identity, certificate: certificate, hostname: name,
-            listenPort: address.port, bootID: Array("\(life)".utf8))
+            listenPort: address.port)
         configuration.clusterKind = token.policy == nil ? .none : .etcd
         configuration.hasClusterData = disk.datastore != .none
         node = Node(

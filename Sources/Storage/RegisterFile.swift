@@ -24,12 +24,17 @@ package final class RegisterFile {
 
     /// Opens the register, or makes a fresh one if the file is missing.
     ///
+    /// A machine that had a register and lost it must not take a fresh one for its memory: the
+    /// caller that knows better, because something made later is there, says `mayCreate: false`,
+    /// and a missing file is ``StorageError/corrupt(path:detail:)``.
+    ///
     /// Opening writes the newest slot again, byte for byte, and then copies it over its twin: bytes
     /// that a killed process left unsynchronized are durable before anybody acts on them and
     /// before the twin is touched, and a damaged twin is replaced. Writing the same bytes cannot
     /// tear what is durable already.
     package init(
-        name: String, kind: FileKind, slotSize: Int = usualSlotSize, in directory: StateDirectory
+        name: String, kind: FileKind, slotSize: Int = usualSlotSize, mayCreate: Bool = true,
+        in directory: StateDirectory
     ) throws(StorageError) {
         precondition(slotSize >= RegisterFile.blockSize && slotSize % RegisterFile.blockSize == 0)
         let path = directory.path(of: name)
@@ -38,6 +43,7 @@ package final class RegisterFile {
             try fileSystem.status(of: path) == nil
         }
         if isMissing {
+            guard mayCreate else { throw .corrupt(path: path, detail: "it is missing") }
             let empty = RegisterFile.slot(nil, kind: kind, sequence: 1, size: slotSize)
             try directory.replace(name, with: empty + empty)
         }

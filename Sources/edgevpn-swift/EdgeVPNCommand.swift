@@ -1,4 +1,6 @@
 import ArgumentParser
+import ClusterHost
+import Glibc
 
 /// The program: one file per subcommand beside this one.
 struct EdgeVPNCommand: AsyncParsableCommand {
@@ -27,6 +29,9 @@ struct EdgeVPNCommand: AsyncParsableCommand {
 enum Program {
     /// Runs the command that the arguments name and turns its outcome into an exit code.
     static func main() async {
+        if CommandLine.arguments.dropFirst().first == supervisorArgument {
+            exit(superviseDatastore(CommandLine.arguments))
+        }
         let input = ProcessInput.current
         if input.hadTokenArgument {
             printError(

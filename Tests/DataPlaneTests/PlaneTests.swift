@@ -122,6 +122,9 @@ struct PlaneTests {
         add(0)
         add(500, flags: 0x11)
         add(500) { $0.options[5] = 99 }
+        add(500)
+        // A hole in the sequence, and nothing else.
+        add(500) { $0.sequence &+= 7 }
         add(500) { $0.sequence = 5 }
         add(600)
         add(600)
@@ -432,6 +435,39 @@ struct PlaneTests {
         #expect(received == 2000)
         tunnel.a.plane.stop()
         tunnel.b.plane.stop()
+    }
+
+    @Test("share a port and the peers between several workers")
+    func shards() throws {
+        let tunnel = try Tunnel()
+        let first = try UDPSocket(port: 0, sharesPort: true)
+        let second = try UDPSocket(port: first.port, sharesPort: true)
+        var configuration = DataPlaneConfiguration(device: nil, socket: first, peerCapacity: 64)
+        configuration.sockets.append(second)
+        let plane = try PacketPlane(configuration)
+        plane.publish(ForwardingSnapshot(peers: [tunnel.peerOfB]))
+        try plane.start()
+        defer { plane.stop() }
+        let address = SocketAddress(ip: .v4(0x7F00_0001), port: first.port)
+        let sources = try (0..<32).map { _ in try UDPSocket(port: 0) }
+        var frames = 0
+        for round in 0..<10 {
+            for source in sources {
+                let frame = try #require(
+                    tunnel.sessionA.seal([1, UInt8(round)], at: SystemClock.boot()))
+                source.send(frame, to: address)
+            }
+            // Every frame is authentic and new, whichever worker the kernel chose.
+            while frames < (round + 1) * 32 {
+                var entry = pollfd(fd: plane.doorbell.descriptor, events: Int16(POLLIN), revents: 0)
+                try #require(poll(&entry, 1, 10_000) == 1, "\(frames) frames came")
+                plane.drainEvents { event in
+                    if case .controlFrame = event { frames += 1 }
+                }
+            }
+        }
+        #expect(plane.traffic(with: Tunnel.keyA).receivedPackets == 320)
+        #expect(tunnel.sessionB.activity.messagesReceived == 320)
     }
 
     @Test("let go of sessions that are published no more")

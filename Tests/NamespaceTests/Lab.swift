@@ -93,8 +93,8 @@ final class Lab: Sendable {
 
     /// The program under test: EDGEVPN_BINARY, else the release build of this package.
     static func binary() throws -> String {
-        let path = getenv("EDGEVPN_BINARY").map { String(cString: $0) }
-            ?? ".build/release/edgevpn-swift"
+        let chosen = getenv("EDGEVPN_BINARY").map { String(cString: $0) }
+        let path = chosen ?? ".build/release/edgevpn-swift"
         guard access(path, X_OK) == 0 else {
             throw LabFailure(
                 "\(path) is missing: swift build -c release, or set EDGEVPN_BINARY")
@@ -144,7 +144,8 @@ struct LabHost: Sendable {
     /// `ip` in this namespace, words separated by spaces.
     @discardableResult
     func ip(_ words: String) async throws -> String {
-        try await lab.command(["ip", "-n", namespace] + words.split(separator: " ").map(String.init))
+        let words = words.split(separator: " ").map(String.init)
+        return try await lab.command(["ip", "-n", namespace] + words)
     }
 
     /// Whether one echo request to `address` is answered within a second.
@@ -167,7 +168,8 @@ func withLab(_ body: (Lab) async throws -> Void) async throws {
 
 /// Asks again and again until `condition` holds; fails the test with `what` after `limit`.
 func eventually(
-    _ what: String, within limit: Duration = .seconds(20), every pause: Duration = .milliseconds(100),
+    _ what: String, within limit: Duration = .seconds(20),
+    every pause: Duration = .milliseconds(100),
     _ condition: () async throws -> Bool
 ) async throws {
     let end = ContinuousClock.now + limit

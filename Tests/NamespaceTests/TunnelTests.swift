@@ -86,7 +86,8 @@ struct TunnelTests {
         }
     }
 
-    /// A machine moves to another address and speaks; the other end follows it there.
+    /// A machine moves to another address and speaks; the other end follows it there. Debian's
+    /// wireguard-go clings to the source address that it lost until a handshake 15 seconds later.
     @Test(arguments: TunnelPair.all)
     func eitherEndMayRoam(_ pair: TunnelPair) async throws {
         try await withTunnel(pair) { tunnel in
@@ -99,7 +100,7 @@ struct TunnelTests {
                 try await end.host.ip("addr del \(end.address)/24 dev e0")
                 try await end.host.ip("addr add \(address)/24 dev e0")
                 tunnel[side].address = address
-                try await tunnel.expectPing(from: side)
+                try await tunnel.expectPing(from: side, within: .seconds(60))
                 // Now the other end speaks first, and its configured endpoint is long gone.
                 try await tunnel.expectPing(from: side.other)
             }
@@ -154,7 +155,7 @@ struct TunnelTests {
             if pair.left == .wireguardGo || pair.right == .wireguardGo {
                 #expect(handshakes.count >= 3, "handshakes at \(handshakes.sorted())")
             } else {
-                let count = tunnel.left.reports("is connected")
+                let count = tunnel.left.reports("handshake with")
                 #expect(count >= 3, "\(count) handshakes")
             }
         }

@@ -162,6 +162,9 @@ struct CrashTests {
                 let count = recovery.records.count
                 #expect(count >= acknowledged, "\(story)")
                 #expect(recovery.records == Array(all.prefix(count)), "\(story)")
+                // What was read once is acted on, so it stays.
+                let reread = try Self.openLedger(disk.afterPowerCut(.none)).recovery
+                #expect(reread.records == recovery.records, "\(story)")
                 try ledger.append([value(100)])
                 let again = try Self.openLedger(disk.afterPowerCut(.none)).recovery
                 #expect(again.records == recovery.records + [value(100)], "\(story)")
@@ -253,6 +256,10 @@ struct CrashTests {
                 if let found {
                     #expect(found.signingSeed.exposedCopy() == seed.bytes, "\(story)")
                     #expect(found.tunnelSecret.exposedCopy() == tunnel.bytes, "\(story)")
+                    // A machine that has shown its identity keeps it.
+                    let next = try StateDirectory(
+                        location, fileSystem: disk.afterPowerCut(.none))
+                    #expect(try IdentityFile.load(in: next) != nil, "\(story)")
                 }
             })
     }

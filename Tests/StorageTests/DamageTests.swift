@@ -71,6 +71,20 @@ struct DamageTests {
         #expect(try openRegister(disk.afterPowerCut(.none)).value?.count == register.limit)
     }
 
+    @Test func aLostRegisterIsNotTakenForAFreshOne() throws {
+        let disk = CrashingDisk()
+        let directory = try StateDirectory(location, fileSystem: disk)
+        let open = { () throws(StorageError) in
+            try RegisterFile(
+                name: "register", kind: kind, slotSize: 4096, mayCreate: false, in: directory)
+        }
+        let missing = StorageError.corrupt(path: "/s/register", detail: "it is missing")
+        #expect(throws: missing) { try open() }
+        #expect(disk.bytes(of: "/s/register") == nil)
+        _ = try RegisterFile(name: "register", kind: kind, slotSize: 4096, in: directory)
+        _ = try open()
+    }
+
     @Test func aNewerReleasesFileIsRefusedByName() throws {
         let disk = CrashingDisk()
         let newer = FileKind(tag: "Test", version: 3)

@@ -15,6 +15,8 @@ enum {
     /* Room for one key in every form that an implementation wants: 32 raw bytes, libsodium's
        expanded AES key (512), IPsec-MB's (1,024). A multiple of 64 keeps each part aligned. */
     PACKET_KEY_BYTES = 64 + 512 + 1024,
+    /* The part that ChaCha20-Poly1305 needs. */
+    PACKET_KEY_RAW_BYTES = 64,
 };
 
 /* One direction's key, prepared by packet_key_prepare. Aligned to 64 bytes. */
@@ -54,7 +56,7 @@ struct packet_engine {
 int packet_engine_start(struct packet_engine *engine, enum packet_implementation implementation);
 void packet_engine_stop(struct packet_engine *engine);
 
-/* Expands 32 raw bytes into PACKET_KEY_BYTES at key; for_aes also expands the AES schedules. */
+/* Writes PACKET_KEY_RAW_BYTES at key, or, with the AES schedules, PACKET_KEY_BYTES. */
 void packet_key_prepare(packet_key *key, const uint8_t *raw, int for_aes);
 
 #endif
