@@ -41,8 +41,6 @@ let package = Package(
     name: "edgevpn-swift",
     products: [
         .executable(name: "edgevpn-swift", targets: ["edgevpn-swift"]),
-        // What Benchmarks/ measures.
-        .library(name: "PacketPath", targets: ["DataPlane", "WireGuard", "Cryptography"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -117,7 +115,7 @@ let package = Package(
         tests("LedgerTests", values + ["Ledger"]),
         tests("ConsensusTests", ["Consensus", "MeshBase", "Cryptography"]),
         tests("ClusterPlanTests", values + ["ClusterPlan"]),
-        tests("LinuxIOTests", ["LinuxIO", "NetAddress", "MeshBase"]),
+        tests("LinuxIOTests", values + ["LinuxIO", "CLinux"]),
         tests("StorageTests", ["Storage", "MeshBase", "Cryptography"]),
         tests("SimulationTests", ["Simulator", "MeshBase", "MeshNode", "Consensus"]),
         tests("ConfigurationTests", values + ["Configuration"]),
@@ -128,7 +126,12 @@ let package = Package(
         tests(
             "ClusterHostTests", values + ["ClusterHost", "ClusterHostProbe", "ClusterPlan"],
             exclude: ["Probe"]),
-        tests("DataPlaneTests", values + ["DataPlane", "WireGuard", "LinuxIO", "CLinux"]),
+        .target(name: "CAllocationCounter", path: "Tests/DataPlaneTests/CAllocationCounter"),
+        tests(
+            "DataPlaneTests",
+            values + ["DataPlane", "WireGuard", "LinuxIO", "CLinux", "CAllocationCounter"],
+            exclude: ["CAllocationCounter"]),
+        tests("CommandTests", []),
         tests(
             "NamespaceTests",
             values + ["DNS", "Runtime", "LinuxIO", "MeshNode", "WireGuard", "Configuration"]),
