@@ -40,7 +40,7 @@ extension NodeService {
             ]
         let configuration = NameServerConfiguration(
             fixedAddresses: fixed, upstreams: settings.upstreams ?? systemUpstreams(),
-            clients: fixed.isEmpty ? clients : [])
+            clients: clients)
         do throws(SystemCallError) {
             return try NameServer(configuration, table: table) { logger.warning("names: \($0)") }
         } catch {

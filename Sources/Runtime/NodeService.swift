@@ -77,6 +77,7 @@ package final class NodeService: Service {
         configuration.clusterRole = settings.clusterRole
         configuration.isDurable = store.directory.isDurable
         configuration.isAmnesiac = store.isAmnesiac
+        configuration.hasClusterData = store.hasClusterData
         if !store.directory.isDurable {
             logger.warning(
                 "\(store.directory.path) does not survive a restart: this node never votes")

@@ -97,6 +97,13 @@ final class NodeStore {
         compactedSize = ledger.size
     }
 
+    /// Whether a datastore was ever set up beside this state.
+    var hasClusterData: Bool {
+        let path = directory.path(of: "cluster/record")
+        let status = try? directory.fileSystem.status(of: path)
+        return status.flatMap { $0 } != nil
+    }
+
     // MARK: - Keys and certificate
 
     /// The machine's keys; made from the kernel's randomness when there are none.
