@@ -154,6 +154,22 @@ struct SwimRulesTests {
         #expect(swim.localHealth == 1, "being suspected speaks against the own timing")
     }
 
+    @Test("A message begins with what its receiver must refute")
+    func buddy() {
+        var swim = instance(count: 5)
+        var actions: [SwimAction] = []
+        let accused = (1...5).map { node($0) }.max() ?? node(1)
+        let later = start + .milliseconds(1)
+        swim.receive(gossip([(4, accused, 6, nil)]), from: accused, at: later, into: &actions)
+        let ping: [UInt8] = [1] + [0, 0, 0, 0] + [0, 0, 0, 9] + [0]
+        swim.receive(ping, from: accused, at: later, into: &actions)
+        guard case .send(accused, let answer) = actions.last else {
+            Issue.record("a ping is answered")
+            return
+        }
+        #expect(Array(answer[10..<43]) == [4] + accused.bytes.bytes)
+    }
+
     @Test("The highest incarnation does not trap")
     func saturation() {
         var swim = instance(count: 5)

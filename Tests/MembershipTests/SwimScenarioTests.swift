@@ -101,6 +101,20 @@ struct SwimScenarioTests {
         }
     }
 
+    @Test("A newcomer to a quiet mesh of forty learns the whole table from passing messages")
+    func quietMesh() {
+        var network = SwimNetwork(count: 40, seed: 14)
+        network.run(for: .seconds(20))
+        var fresh = SwimInstance(local: network.ids[4], at: network.now)
+        for (other, id) in network.ids.enumerated() where other != 4 { fresh.admit(id) }
+        network.nodes[4] = fresh
+        let contact = network.ids[9]
+        network.input(4) { $0.heard(from: contact, at: $1, into: &$2) }
+        network.run(for: .seconds(30))
+        let unseen = (0..<40).filter { !network.everybody([4], sees: $0, as: .alive) }
+        #expect(unseen.isEmpty)
+    }
+
     @Test("The halves of a partition find each other again")
     func partition() {
         var network = SwimNetwork(count: 10, seed: 6)
