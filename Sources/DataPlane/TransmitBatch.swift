@@ -11,12 +11,11 @@ struct TransmitBatch: ~Copyable {
     private var isOpen = false
     private var openSlot = RouteTable.none
     private var openDatagrams = 0
-    /// 64 is what every kernel with UDP_SEGMENT takes; 1 where the route cannot segment.
-    var datagramsPerMessage = 64
-
     /// Two whole super-packets of the device.
     static let capacity = 128 << 10
     static let maximumMessages = Int(CLINUX_SEND_LIMIT)
+    /// What every kernel with UDP_SEGMENT takes (UDP_MAX_SEGMENTS).
+    static let maximumDatagrams = 64
     /// A message with its headers must fit the 16-bit length of an IP packet.
     static let maximumMessage = 65_000
 
@@ -43,7 +42,7 @@ struct TransmitBatch: ~Copyable {
             let segment = Int(message.pointee.segment)
             let total = Int(message.pointee.count) &+ count
             if count <= segment, total <= TransmitBatch.maximumMessage,
-                openDatagrams < datagramsPerMessage
+                openDatagrams < TransmitBatch.maximumDatagrams
             {
                 message.pointee.count = UInt32(truncatingIfNeeded: total)
                 used &+= count
