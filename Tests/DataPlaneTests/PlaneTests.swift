@@ -273,6 +273,16 @@ struct PlaneTests {
         #expect(wanted.count == 20, "a peer that came late is asked for too")
         let dropped = Int(plane.plane.drops(.waitingQueueFull))
         #expect(total - dropped <= 512 && total - dropped > 256)
+        // Those who came first and never answered made room for the last, but not for all of it.
+        let target = try UDPSocket(port: 0)
+        let (session, _) = sessionPair(at: SystemClock.boot())
+        var answered = peers
+        answered[19].sending = session
+        answered[19].endpoint = SocketAddress(ip: .v4(0x7F00_0001), port: target.port)
+        plane.plane.publish(ForwardingSnapshot(peers: answered))
+        _ = worker.round()
+        #expect(session.activity.messagesSent == 64)
+        #expect(receives(target))
     }
 
     @Test("follow an authentic peer that moved, and nobody else")
