@@ -104,7 +104,7 @@ final class CrashingDisk: FileSystem, @unchecked Sendable {
 
     func afterPowerCut(_ survival: Survival) -> CrashingDisk {
         var random = CoinFlips(state: 0)
-        if case .some(let seed) = survival { random = CoinFlips(state: seed &* 0x9E37_79B9) }
+        if case .some(let seed) = survival { random = CoinFlips(state: seed) }
         func survives() -> Bool {
             switch survival {
             case .none: false
@@ -300,15 +300,14 @@ extension CrashingDisk {
     func isDurable(at path: String) throws(FileSystemError) -> Bool { durable }
 }
 
-/// A cheap source of coin flips (xorshift64*): a test asks for millions.
+/// A cheap source of coin flips (SplitMix64): a test asks for millions.
 private struct CoinFlips {
     var state: UInt64
 
     mutating func next() -> Bool {
-        state = state == 0 ? 1 : state
-        state ^= state >> 12
-        state ^= state << 25
-        state ^= state >> 27
-        return state &* 0x2545_F491_4F6C_DD1D >> 63 == 1
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var mixed = (state ^ state >> 30) &* 0xBF58_476D_1CE4_E5B9
+        mixed = (mixed ^ mixed >> 27) &* 0x94D0_49BB_1331_11EB
+        return (mixed ^ mixed >> 31) & 1 == 1
     }
 }
