@@ -1,0 +1,115 @@
+import Foundation
+import Testing
+
+/// Everything that only its owner may know, and the places where others look.
+struct ClusterSecrets {
+    private var patterns: [(name: String, bytes: Data)] = []
+
+    /// Reads the secrets of every machine from where they belong.
+    init(_ cluster: ClusterLab) throws {
+        try addToken(cluster.token)
+        for node in cluster.nodes {
+            let identity = try Data(contentsOf: URL(filePath: "\(node.state)/identity"))
+            // docs/protocols: a frame of 52 bytes, then the seed and the tunnel secret.
+            try #require(identity.count == 52 + 64)
+            add("\(node.name)'s signing seed", identity[52..<84])
+            add("\(node.name)'s tunnel secret", identity[84..<116])
+            let key = try String(contentsOfFile: "\(node.files)/node.key", encoding: .utf8)
+            let lines = key.split(separator: "\n").filter { !$0.hasPrefix("-----") }
+            // A P-256 key begins with the same bytes everywhere; the secret is behind them.
+            let body = try #require(Data(base64Encoded: lines.joined()))
+            add("\(node.name)'s datastore key", body[36..<68])
+            for line in lines.dropFirst() where line.count >= 24 {
+                patterns.append(("\(node.name)'s datastore key as text", Data(line.utf8)))
+            }
+            let authority = "\(node.files)/ca.key"
+            if FileManager.default.fileExists(atPath: authority) {
+                let bytes = try Data(contentsOf: URL(filePath: authority))
+                try #require(bytes.count == 32)
+                add("the authority's key on \(node.name)", bytes)
+            }
+        }
+    }
+
+    /// docs/protocols/token.md has the layout.
+    private mutating func addToken(_ token: String) throws {
+        let text = Array(token.dropFirst("evpn1".count))
+        for start in stride(from: 0, to: text.count - 24, by: 12) {
+            patterns.append(("the token", Data(String(text[start..<start + 24]).utf8)))
+        }
+        let base64 = String(text).replacing("-", with: "+").replacing("_", with: "/")
+        let padding = String(repeating: "=", count: (4 - base64.count % 4) % 4)
+        let layout = try #require(Data(base64Encoded: base64 + padding))
+        let name = Int(layout[117])
+        let issuers = 118 + name + 9
+        try #require(layout[issuers - 1] == 0 && layout[issuers] == 2, "no hints, two issuers")
+        add("the discovery secret", layout[49..<81])
+        add("the admission secret", layout[81..<113])
+        add("the voter issuer's key", layout[(issuers + 102)..<(issuers + 134)])
+        add("the member issuer's key", layout[(issuers + 235)..<(issuers + 267)])
+    }
+
+    private mutating func add(_ name: String, _ bytes: Data) {
+        let hex = bytes.map { String(format: "%02x", $0) }.joined()
+        patterns.append((name, Data(bytes)))
+        patterns.append((name + " in hexadecimal", Data(hex.utf8)))
+        // Whatever stands before it moves base64 by up to two bytes.
+        for shift in 0..<3 {
+            let shifted = Data(bytes.dropFirst(shift).prefix(27)).base64EncodedString()
+            patterns.append((name + " in base64", Data(shifted.utf8)))
+        }
+    }
+
+    private func leaks(in content: Data) -> [String] {
+        patterns.filter { content.range(of: $0.bytes) != nil }.map(\.name)
+    }
+
+    /// Looks wherever another user or machine could read.
+    func expectNowhere(in cluster: ClusterLab) async throws {
+        var places = 0
+        func look(_ place: String, _ content: Data) {
+            places += 1
+            #expect(leaks(in: content) == [], "\(place)")
+        }
+        for node in cluster.nodes {
+            #expect(
+                !leaks(in: try Data(contentsOf: URL(filePath: "\(node.state)/identity"))).isEmpty)
+            look("the log of \(node.name)", Data(node.log.utf8))
+            for process in node.processes() {
+                for file in ["cmdline", "environ"] {
+                    let path = "/proc/\(process)/\(file)"
+                    guard let content = Lab.contents(of: path) else { continue }
+                    look("\(path) on \(node.name): \(content)", Data(content.utf8))
+                }
+            }
+            for words in [
+                ["status"], ["peers"], ["cluster", "status"], ["ledger", "get"], ["dns", "list"],
+            ] {
+                for option in [[], ["--json"]] {
+                    let answer = try await node.host.attempt(
+                        [try Lab.binary()] + words + option
+                            + ["--api", "unix:\(node.directory)/api"])
+                    #expect(answer.status == 0, "\(words): \(answer.output)")
+                    look("\(words) of \(node.name)", Data(answer.output.utf8))
+                }
+            }
+            for name in ["etcd.log", "etcd.yaml", "record"] {
+                let path = "\(node.files)/\(name)"
+                guard let content = FileManager.default.contents(atPath: path) else { continue }
+                look(path, content)
+            }
+            try expectPrivate(node.state)
+        }
+        // Guards the guard: every node has a log, a command line and its answers.
+        #expect(places >= cluster.nodes.count * 13)
+    }
+
+    /// Files below `path` are nobody else's.
+    private func expectPrivate(_ path: String) throws {
+        for name in try FileManager.default.subpathsOfDirectory(atPath: path) {
+            let attributes = try FileManager.default.attributesOfItem(atPath: "\(path)/\(name)")
+            let mode = attributes[.posixPermissions] as? Int ?? 0o777
+            #expect(mode & 0o077 == 0, "\(path)/\(name) has mode \(String(mode, radix: 8))")
+        }
+    }
+}
