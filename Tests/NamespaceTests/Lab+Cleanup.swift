@@ -29,6 +29,22 @@ extension Lab {
         }
         removeNamespaces(where: isStale)
         for name in names(in: "/tmp") where isStale(name) { removeDirectory("/tmp/\(name)") }
+        for name in names(in: wireguardDirectory) where isStaleSocket(name) {
+            unlink("\(wireguardDirectory)/\(name)")
+        }
+    }
+
+    /// Where wireguard-go puts its control sockets; no namespace holds them.
+    static let wireguardDirectory = "/var/run/wireguard"
+
+    /// Reads the interface name that ``unique(_:)`` made: `evlPIDxNUMBER.sock`.
+    private static func isStaleSocket(_ name: String) -> Bool {
+        guard name.hasPrefix("ev"), name.hasSuffix(".sock") else { return false }
+        let parts = name.dropFirst(3).dropLast(5).split(separator: "x")
+        guard parts.count == 2, let process = Int32(parts[0]), Int(parts[1]) != nil else {
+            return false
+        }
+        return startTime(of: process) == nil
     }
 
     private struct Owner {

@@ -70,8 +70,9 @@ final class Lab: Sendable {
         return hub
     }
 
-    /// A name that no other lab uses, for what is not namespaced: at most 15 bytes.
-    func unique(_ stem: String) -> String { "\(stem)\(getpid())x\(serial)" }
+    /// An interface name that no other lab uses, for programs that put it where no namespace
+    /// reaches: at most 15 bytes.
+    func unique(_ letter: Character) -> String { "ev\(letter)\(getpid())x\(serial)" }
 
     /// Writes a file that only root reads, and gives its path.
     func file(_ name: String, _ text: String) throws -> String {

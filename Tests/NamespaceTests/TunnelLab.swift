@@ -72,7 +72,7 @@ final class TunnelLab {
         case .wireguardGo:
             let process = try end.host.start(["wireguard-go", "-f", end.interface])
             self[side].process = process
-            let control = "/var/run/wireguard/\(end.interface).sock"
+            let control = "\(Lab.wireguardDirectory)/\(end.interface).sock"
             try await eventually("wireguard-go listens on \(control)\n\(process.output)") {
                 access(control, F_OK) == 0
             }
@@ -91,7 +91,7 @@ final class TunnelLab {
         process.send(SIGKILL)
         try await process.end(within: .seconds(10))
         let end = self[side]
-        if end.program == .wireguardGo { unlink("/var/run/wireguard/\(end.interface).sock") }
+        if end.program == .wireguardGo { unlink("\(Lab.wireguardDirectory)/\(end.interface).sock") }
         try await eventually("the dead program's interface is gone") {
             try await !end.host.ip("-o link").contains(end.interface)
         }
@@ -147,14 +147,14 @@ func withTunnel(
             }
             ends.append(
                 TunnelEnd(
-                    program: program, host: host, interface: lab.unique(index == 0 ? "el" : "er"),
+                    program: program, host: host, interface: lab.unique(index == 0 ? "l" : "r"),
                     address: "10.200.0.\(own)", innerAddresses: inner,
                     configurationPath: try lab.file("\(host.name).conf", text)))
         }
         let tunnel = TunnelLab(left: ends[0], right: ends[1])
         // The control sockets of wireguard-go are not in a namespace, and it leaves them behind
         // when it is killed.
-        defer { for end in ends { unlink("/var/run/wireguard/\(end.interface).sock") } }
+        defer { for end in ends { unlink("\(Lab.wireguardDirectory)/\(end.interface).sock") } }
         try await tunnel.start(.left)
         try await tunnel.start(.right)
         try await body(tunnel)
