@@ -4,6 +4,7 @@ import DNS
 import DataPlane
 import LinuxIO
 import Logging
+import Membership
 import MeshBase
 import MeshNode
 import NetAddress
@@ -55,7 +56,6 @@ package final class NodeService: Service {
             if let directory { opened = directory } else { opened = try StateDirectory(location) }
             store = try NodeStore(opened)
             identity = try store.identity()
-            if savedPort != socket.port { try store.savePort(socket.port) }
         } catch {
             throw ServiceProblem.storage(error)
         }
@@ -63,8 +63,14 @@ package final class NodeService: Service {
         let takesPart =
             settings.clusterKind != .none
             && (settings.clusterRole == .auto || settings.clusterRole == .server)
-        let certificate = try store.certificate(
-            for: identity, wantsVoter: takesPart, token: settings.token)
+        let certificate: MembershipCertificate
+        do {
+            certificate = try store.certificate(
+                for: identity, wantsVoter: takesPart, token: settings.token)
+            if savedPort != socket.port { try store.savePort(socket.port) }
+        } catch let error as StorageError {
+            throw ServiceProblem.storage(error)
+        }
 
         var configuration = NodeConfiguration(
             token: settings.token, identity: identity, certificate: certificate,
