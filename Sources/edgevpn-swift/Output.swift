@@ -86,3 +86,8 @@ func rounded(_ value: Double, _ digits: Int) -> String {
 
 /// The beginning of a node id that people compare.
 func shortID(_ id: String) -> String { String(id.prefix(8)) }
+
+/// A number with its noun: `1 node`, `3 nodes`.
+func counted(_ number: Int, _ one: String, _ many: String? = nil) -> String {
+    "\(number) \(number == 1 ? one : many ?? one + "s")"
+}

@@ -53,7 +53,7 @@ struct DemoCommand: AsyncParsableCommand {
         try checkMachine(cluster)
         if clean {
             let count = DemoLab.removeLeftovers(alsoKept: true)
-            print("removed \(count) demonstration\(count == 1 ? "" : "s")")
+            print("removed \(counted(count, "demonstration"))")
             return
         }
         Interruption.watch()
@@ -66,7 +66,7 @@ struct DemoCommand: AsyncParsableCommand {
             if !output.json { print(show.directions) }
             return
         }
-        if !success, !output.json { print(show.logs()) }
+        if !success, !output.json, Interruption.signal == nil { print(show.logs()) }
         show.lab.remove()
         if let signal = Interruption.signal {
             throw CommandFailure(

@@ -30,7 +30,7 @@ extension DemoShow {
             }
             let name = show.hostname(of: founder)
             return "\(name) in generation \(claim.generation), signed by \(claim.signers.count) "
-                + "of \(show.lab.nodes.count) voters"
+                + "of \(counted(show.lab.nodes.count, "voter"))"
         }
     }
 
@@ -59,7 +59,7 @@ extension DemoShow {
                 }
             }
             let names = list.map { show.hostname(of: $0) }.sorted().joined(separator: ", ")
-            return "\(list.count) healthy (\(names)), \(agents) agents"
+            return "\(list.count) healthy (\(names)), \(counted(agents, "agent"))"
         }
     }
 

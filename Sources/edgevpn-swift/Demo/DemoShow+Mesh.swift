@@ -24,7 +24,8 @@ extension DemoShow {
                 reason: "every directory for state is on tmpfs or overlay, where nodes never vote; "
                     + "set TMPDIR to a real disk, or say --cluster none")
         }
-        return "\(lab.nodes.count) nodes on one bridge, mesh \(token.meshID.hex.prefix(8))\(place)"
+        return
+            "\(counted(lab.nodes.count, "node")) on one bridge, mesh \(token.meshID.hex.prefix(8))\(place)"
     }
 
     private var tokenFile: String { "\(lab.directory)/token" }
@@ -76,7 +77,7 @@ extension DemoShow {
             guard answering == show.lab.nodes.count else {
                 throw StepFailure(reason: "\(answering) of \(show.lab.nodes.count)")
             }
-            return "\(answering) processes, each with its own API socket"
+            return "\(counted(answering, "process", "processes")), each with its own API socket"
         }
     }
 
@@ -104,7 +105,7 @@ extension DemoShow {
                 let seen = counts.map(String.init).joined(separator: ", ")
                 throw StepFailure(reason: "alive peers per node: \(seen), wanted \(wanted)")
             }
-            return "every node sees the \(wanted) other\(wanted == 1 ? "" : "s") alive"
+            return "every node sees \(wanted == 1 ? "the other" : "the \(wanted) others") alive"
         }
     }
 

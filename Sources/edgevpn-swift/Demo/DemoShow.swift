@@ -162,7 +162,8 @@ struct DemoShow {
                 node.hostname, status.node.ipv4 ?? "-",
                 "\(status.peers.count { $0.state == .alive })", "\(handshakes)",
                 status.cluster.phase.rawValue
-                    + (status.cluster.role.map { " (\($0))" } ?? ""),
+                    + (status.cluster.phase == .none
+                        ? "" : status.cluster.role.map { " (\($0))" } ?? ""),
             ]
         }
         return table(["NODE", "IPV4", "ALIVE", "HANDSHAKES", "CLUSTER"], rows)
@@ -193,7 +194,7 @@ struct DemoShow {
         }
         let verdict =
             success
-            ? "Everything held: \(lab.nodes.count) nodes, \(held) of \(rows.count) steps"
+            ? "Everything held: \(counted(lab.nodes.count, "node")), \(held) of \(rows.count) steps"
             : "NOT everything held: \(held) of \(rows.count) steps"
         return "\n" + table(["RESULT", "SINCE START", "STEP", "SEEN"], rows)
             + "\n\n\(verdict), \(total) s in all."
