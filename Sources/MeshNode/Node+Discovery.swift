@@ -21,13 +21,14 @@ extension Node {
         }
     }
 
-    /// The first byte classifies: WireGuard handshakes have 1...3, our envelope 0xEB.
+    /// The first byte classifies: WireGuard handshakes have 1...3, those of the AES suite 5 and 6,
+    /// our envelope 0xEB.
     mutating func receiveDatagram(
         _ bytes: [UInt8], from source: SocketAddress, at now: Now,
         into actions: inout [NodeAction]
     ) {
         switch bytes.first {
-        case 1, 2, 3:
+        case 1, 2, 3, 5, 6:
             withTunnels(at: now, into: &actions) { tunnels, random, results in
                 tunnels.receive(bytes, from: source, at: now, random: &random, into: &results)
             }
@@ -76,6 +77,7 @@ extension Node {
         let node = certificate.nodeID
         learn(certificate, at: now, into: &actions)
         guard members[node] != nil else { return }
+        noteSuites(of: node, introduction, at: now, into: &actions)
         if introduction.isProven || members[node]?.endpoint == nil {
             members[node]?.endpoint = introduction.address
             tunnels.setEndpoint(certificate.staticKey, introduction.address)
@@ -88,12 +90,47 @@ extension Node {
         }
     }
 
+    /// Takes what the member signed that it can do. A hello may be a replay from before it changed,
+    /// so only an answer to a question of ours replaces what is known.
+    private mutating func noteSuites(
+        of node: NodeID, _ introduction: PeerIntroduction, at now: Now,
+        into actions: inout [NodeAction]
+    ) {
+        let suites = PacketSuites(rawValue: introduction.suites)
+        guard let member = members[node], member.suites != suites else { return }
+        if member.suites != nil, !introduction.isProven {
+            search(for: node, at: now, into: &actions)
+            return
+        }
+        members[node]?.suites = suites
+        configureTunnel(with: node)
+    }
+
+    /// Gives the tunnel to `node` its pre-shared key and its suite.
+    private mutating func configureTunnel(with node: NodeID) {
+        guard let member = members[node] else { return }
+        let key = member.certificate.staticKey
+        tunnels.setPeer(
+            TunnelPeerConfiguration(
+                publicKey: key, presharedKey: pairPresharedKey(with: key),
+                suite: configuration.suites.chosen(with: member.suites ?? .chaCha20Poly1305)))
+    }
+
     /// Takes a verified certificate in; a member that is known keeps its sessions.
     mutating func learn(
         _ certificate: MembershipCertificate, at now: Now, into actions: inout [NodeAction]
     ) {
         let node = certificate.nodeID
         guard node != id else { return }
+        // A certificate does not prove that its owner holds the tunnel key: whoever came first with
+        // a key keeps it.
+        let holder = membersByKey[certificate.staticKey]
+        guard holder == nil || holder == node,
+            certificate.staticKey != configuration.identity.staticKey.publicKey
+        else {
+            drop("tunnel key of another member")
+            return
+        }
         if let known = members[node]?.certificate {
             guard known != certificate, certificate.serial >= known.serial else { return }
             members[node]?.certificate = certificate
@@ -107,10 +144,7 @@ extension Node {
             actions.append(.log(.info, "member \(node.short) known"))
         }
         membersByKey[certificate.staticKey] = node
-        tunnels.setPeer(
-            TunnelPeerConfiguration(
-                publicKey: certificate.staticKey,
-                presharedKey: pairPresharedKey(with: certificate.staticKey)))
+        configureTunnel(with: node)
         if certificate.roles.contains(.voter) {
             withFounding(at: now, into: &actions) { founding, random, results in
                 founding.voterSeen(node, at: now.boot, random: &random, into: &results)

@@ -331,6 +331,8 @@ extension Node {
         actions.append(.log(.info, "member \(node.short) is \(state)"))
         switch state {
         case .alive:
+            // A session may have outlived a partition.
+            connected(node, at: now, into: &actions)
             if former == .dead || former == .left, wantsSession(with: node) {
                 search(for: node, at: now, into: &actions)
             }

@@ -71,7 +71,12 @@ extension Node {
         withSwim(at: now, into: &actions) { swim, random, results in
             swim.heard(from: node, at: now.boot, into: &results)
         }
-        guard members[node]?.isConnected == false else { return }
+        connected(node, at: now, into: &actions)
+    }
+
+    /// The ledger and the founding may talk to a member, if it has a session.
+    mutating func connected(_ node: NodeID, at now: Now, into actions: inout [NodeAction]) {
+        guard let member = members[node], !member.isConnected, member.sending != nil else { return }
         members[node]?.isConnected = true
         actions.append(.log(.info, "session with member \(node.short)"))
         actions.append(.persist(.peerCache(peerCache)))

@@ -77,7 +77,8 @@ package struct Node {
                 admissionSecret: token.admissionSecret,
                 signingKey: configuration.identity.signingKey,
                 staticKey: configuration.identity.staticKey,
-                credential: configuration.certificate.encode(), suites: 1, capabilities: 0,
+                credential: configuration.certificate.encode(), suites: configuration.suites.rawValue,
+                capabilities: 0,
                 bootNonce: bootNonce,
                 verifyCredential: { bytes in
                     verify(bytes).map { PeerCredential(node: $0.nodeID, staticKey: $0.staticKey) }
@@ -91,8 +92,7 @@ package struct Node {
         swim = SwimInstance(local: configuration.identity.node, at: now.boot)
         founding = Founding(
             configuration: Node.foundingConfiguration(configuration),
-            restored: restored.founding.flatMap { try? FoundingRecord(decoding: $0) },
-            at: now.boot, signer: NodeKeySigner(configuration.identity.signingKey))
+            restoring: restored.founding, at: now.boot, signer: NodeKeySigner(configuration.identity.signingKey))
         cluster = ClusterCoordinator(
             configuration: ClusterConfiguration(
                 kind: configuration.clusterKind, role: configuration.clusterRole,
@@ -231,6 +231,8 @@ package struct Member: Sendable {
     package var record: MachineRecord?
     package var state: MemberState = .unknown
     package var roundTrip: Duration?
+    /// What the member signed that it can do; `nil` before it introduced itself.
+    var suites: PacketSuites?
     /// Whether the ledger and the founding may talk to it now.
     package var isConnected = false
     /// The session that packets to it use.

@@ -35,6 +35,8 @@ package struct NodeConfiguration: Sendable {
     package var zone: String
     package var clusterKind: DatastoreKind
     package var clusterRole: RoleWish
+    /// The packet suites that this machine is fast at, one bit each.
+    package var suites: PacketSuites
     /// Whether the state directory survives a power cut; without it the node never votes.
     package var isDurable: Bool
     /// Whether data of a datastore is on this machine already.
@@ -57,9 +59,32 @@ package struct NodeConfiguration: Sendable {
         zone = "\(token.name).internal"
         clusterKind = .none
         clusterRole = .auto
+        suites = .available
         isDurable = true
         hasClusterData = false
         isAmnesiac = false
+    }
+}
+
+/// Packet suites as members tell each other, one bit per suite.
+package struct PacketSuites: OptionSet, Hashable, Sendable {
+    package let rawValue: UInt8
+
+    package init(rawValue: UInt8) {
+        self.rawValue = rawValue
+    }
+
+    package static let chaCha20Poly1305 = PacketSuites(rawValue: 1)
+    package static let aes256GCM = PacketSuites(rawValue: 2)
+
+    /// What this machine can do.
+    package static var available: PacketSuites {
+        PacketSuite.aes256GCM.isAvailable ? [.chaCha20Poly1305, .aes256GCM] : .chaCha20Poly1305
+    }
+
+    /// The suite of two nodes: AES-256-GCM exactly when both name it.
+    package func chosen(with other: PacketSuites) -> PacketSuite {
+        contains(.aes256GCM) && other.contains(.aes256GCM) ? .aes256GCM : .chaCha20Poly1305
     }
 }
 

@@ -153,7 +153,18 @@ package actor NodeRuntime {
     // MARK: - Actions
 
     private func carryOut(_ actions: [NodeAction], at now: Now) {
+        // Entries that arrive together reach the disk together, and before anything that may
+        // depend on them leaves.
+        var entries: [[UInt8]] = []
         for action in actions {
+            if case .persist(.ledgerEntry(let bytes)) = action {
+                entries.append(bytes)
+                continue
+            }
+            if !entries.isEmpty {
+                persist { store throws(StorageError) in try store.append(entries) }
+                entries = []
+            }
             guard hasFailed == nil else { return }
             switch action {
             case .send(let datagram, let target):
@@ -161,7 +172,7 @@ package actor NodeRuntime {
             case .sendMulticast(let bytes, let target):
                 multicast?.send(bytes, to: target)
             case .persist(let record):
-                persist(record)
+                persist { store throws(StorageError) in try store.write(record) }
             case .forwardingChanged:
                 forwardingIsDirty = true
             case .addressesChanged(let ipv4, let ipv6):
@@ -177,15 +188,16 @@ package actor NodeRuntime {
                 logger.log(level: level.loggerLevel, "\(text)")
             }
         }
+        if !entries.isEmpty { persist { store throws(StorageError) in try store.append(entries) } }
     }
 
     /// Failing to make something durable ends the daemon: it may not act on what it may forget.
-    private func persist(_ record: DurableRecord) {
+    private func persist(_ write: (NodeStore) throws(StorageError) -> Void) {
         do throws(StorageError) {
             if store.wantsCompaction {
                 try store.compactLedger(node.durableLedgerEntries)
             }
-            try store.write(record)
+            try write(store)
         } catch {
             logger.critical("\(error); \(error.fix)")
             hasFailed = "\(error)"

@@ -38,9 +38,11 @@ final class NodeStore {
     init(_ directory: StateDirectory) throws(StorageError) {
         self.directory = directory
         do throws(StorageError) {
+            // A machine that has an identity has voted, or might have: a register that is gone is
+            // a register that is forgotten.
             founding = try RegisterFile(
                 name: "founding", kind: FileKind(tag: "EVfo", version: 1), slotSize: 65_536,
-                in: directory)
+                mayCreate: try IdentityFile.load(in: directory) == nil, in: directory)
             isAmnesiac = false
         } catch .corrupt(let path, let detail) {
             // Votes may be forgotten: the node takes part in everything but voting.
@@ -79,8 +81,7 @@ final class NodeStore {
             }
             try founding.store(bytes)
         case .ledgerEntry(let bytes):
-            try ledger.append([bytes])
-            if ledger.size > compactedSize * 4 + Self.compactionSize { wantsCompaction = true }
+            try append([bytes])
         case .ledgerShrank:
             wantsCompaction = true
         case .timestamp(let stamp):
@@ -88,6 +89,14 @@ final class NodeStore {
         case .peerCache(let bytes):
             try peers.store(bytes)
         }
+    }
+
+    /// Makes ledger entries durable with one synchronization.
+    func append(_ entries: [[UInt8]]) throws(StorageError) {
+        try ledger.append(entries)
+        let isMostlyDead = ledger.size > compactedSize * 4 + Self.compactionSize
+        let isNearlyFull = ledger.size > LedgerFile.sizeLimit / 4 * 3
+        if isMostlyDead || isNearlyFull { wantsCompaction = true }
     }
 
     /// Replaces the ledger's file by what is alive.
