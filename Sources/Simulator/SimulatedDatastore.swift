@@ -3,10 +3,10 @@ import Cryptography
 import MeshBase
 import NetAddress
 
-/// Stands in for the executors of all machines and for the datastores that they found.
+/// Stands in for the datastores that all machines found and join.
 ///
 /// It keeps what no single node can see: every founding that ever happened, and which of them were
-/// certified. The checker asks it.
+/// certified. The checkers ask it.
 struct SimulatedDatastores {
     struct Cluster {
         var founder: NodeID
@@ -16,24 +16,14 @@ struct SimulatedDatastores {
     }
 
     private(set) var clusters: [ClusterIdentity: Cluster] = [:]
+    /// Rules that a host would have had to break to do as it was told.
+    private(set) var violations: [String] = []
 
     /// The clusters that a certified outcome released; more than one is the failure that must
     /// never happen.
     var released: [ClusterIdentity] {
         clusters.filter(\.value.isReleased).keys.sorted {
             ($0.generation, $0.caHash) < ($1.generation, $1.caHash)
-        }
-    }
-
-    /// How long a command takes; commands without an answer take no time.
-    static func duration(of command: HostCommand) -> Duration {
-        switch command {
-        case .found: .milliseconds(1_600)
-        case .startJoined: .milliseconds(1_200)
-        case .admit: .milliseconds(700)
-        case .startAgent, .restartExisting: .milliseconds(300)
-        case .inspect, .extendDeadline, .release, .stop, .setAside, .makeRequest, .probe, .evict:
-            .milliseconds(20)
         }
     }
 
@@ -46,20 +36,13 @@ struct SimulatedDatastores {
         case .inspect:
             return .inspected(disk.datastore)
         case .found(let identity, let generation, _):
-            if case .founding(let known) = disk.datastore, known.generation == generation {
-                isRunning = true
-                return .founded(known)
-            }
-            let cluster = ClusterIdentity(generation: generation, caHash: random.bytes32())
-            var founded = Cluster(founder: node)
-            founded.members.append(member(identity))
-            clusters[cluster] = founded
-            disk.datastore = .founding(cluster)
-            isRunning = true
-            return .founded(cluster)
+            return found(
+                identity, generation: generation, of: node, disk: &disk, isRunning: &isRunning,
+                random: &random)
         case .extendDeadline:
             return nil
         case .release(let cluster):
+            guard case .founding(cluster) = disk.datastore else { return nil }
             clusters[cluster]?.isReleased = true
             disk.datastore = .server(cluster)
             return nil
@@ -67,28 +50,22 @@ struct SimulatedDatastores {
             isRunning = false
             return nil
         case .setAside:
+            if case .server(let cluster) = disk.datastore, clusters[cluster]?.isReleased == true {
+                violations.append("\(node.short) sets the certified cluster's data aside")
+            }
             disk.datastore = .none
             isRunning = false
             return .asideSet
         case .makeRequest(let identity):
             return .requestMade(identity.node.bytes.bytes)
         case .admit(let admission):
-            return admit(admission)
+            return admit(admission, by: node)
         case .startJoined(let delivery):
             return start(delivery, as: .server, disk: &disk, isRunning: &isRunning)
         case .startAgent(let delivery):
             return start(delivery, as: .agent, disk: &disk, isRunning: &isRunning)
         case .restartExisting:
-            switch disk.datastore {
-            case .server(let cluster):
-                isRunning = true
-                return .running(cluster, .server)
-            case .agent(let cluster):
-                isRunning = true
-                return .running(cluster, .agent)
-            case .none, .founding:
-                return .startFailed(.removed, reason: "nothing to start")
-            }
+            return restart(disk, isRunning: &isRunning)
         case .probe:
             return observe(disk)
         case .evict(let memberID):
@@ -105,12 +82,41 @@ struct SimulatedDatastores {
             isStarted: isStarted, isLearner: false)
     }
 
-    private mutating func admit(_ admission: Admission) -> HostReport {
+    private mutating func found(
+        _ identity: HostIdentity, generation: UInt32, of node: NodeID,
+        disk: inout SimulatedDisk, isRunning: inout Bool, random: inout SeededGenerator
+    ) -> HostReport {
+        switch disk.datastore {
+        case .founding(let known) where known.generation == generation:
+            isRunning = true
+            return .founded(known)
+        case .founding, .server, .agent:
+            return .foundingFailed(generation: generation, reason: "other data is on the disk")
+        case .none:
+            break
+        }
+        let cluster = ClusterIdentity(generation: generation, caHash: random.bytes32())
+        var founded = Cluster(founder: node)
+        founded.members.append(member(identity))
+        clusters[cluster] = founded
+        disk.datastore = .founding(cluster)
+        isRunning = true
+        return .founded(cluster)
+    }
+
+    private mutating func admit(_ admission: Admission, by server: NodeID) -> HostReport {
         let joiner = admission.joiner
         guard let cluster = clusters[admission.cluster], cluster.isReleased else {
+            violations.append("\(server.short) admits \(joiner.node.short) before READY")
             return .refused(joiner: joiner.node, nonce: admission.nonce, .wrongCluster)
         }
         let isMember = cluster.members.contains { $0.id == joiner.node.bytes.prefix64 }
+        let isTaken = cluster.members.contains {
+            $0.ipv4 == joiner.ipv4 && $0.id != joiner.node.bytes.prefix64
+        }
+        guard !isTaken else {
+            return .refused(joiner: joiner.node, nonce: admission.nonce, .addressInUse)
+        }
         let hasRoom = cluster.members.count < admission.serverLimit
         let role: DatastoreRole =
             admission.wish != .agent && (isMember || hasRoom) ? .server : .agent
@@ -154,6 +160,19 @@ struct SimulatedDatastores {
         }
         isRunning = true
         return .running(delivery.cluster, role)
+    }
+
+    private func restart(_ disk: SimulatedDisk, isRunning: inout Bool) -> HostReport {
+        switch disk.datastore {
+        case .server(let cluster):
+            isRunning = true
+            return .running(cluster, .server)
+        case .agent(let cluster):
+            isRunning = true
+            return .running(cluster, .agent)
+        case .none, .founding:
+            return .startFailed(.removed, reason: "nothing to start")
+        }
     }
 
     private func observe(_ disk: SimulatedDisk) -> HostReport {

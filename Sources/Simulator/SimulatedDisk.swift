@@ -9,6 +9,8 @@ struct SimulatedDisk {
     var serial: UInt64 = 1
     var founding: [UInt8]?
     var ledgerEntries: [[UInt8]] = []
+    /// An entry left the ledger since the file was written anew.
+    var ledgerShrank = false
     var timestamp: TAI64N?
     var peerCache: [UInt8]?
     var datastore = LocalDatastore.none
@@ -17,15 +19,23 @@ struct SimulatedDisk {
         self.identitySeed = identitySeed
     }
 
-    mutating func write(_ record: DurableRecord) {
+    mutating func write(_ record: DurableRecord, of node: Node?) {
         switch record {
         case .founding(let bytes): founding = bytes
-        case .ledgerEntry(let bytes): ledgerEntries.append(bytes)
-        case .ledgerShrank: break
+        case .ledgerEntry(let bytes):
+            if ledgerShrank || ledgerEntries.count >= Self.rewriteCount, let node {
+                ledgerEntries = node.durableLedgerEntries
+                ledgerShrank = false
+            }
+            ledgerEntries.append(bytes)
+        case .ledgerShrank: ledgerShrank = true
         case .timestamp(let stamp): timestamp = stamp
         case .peerCache(let bytes): peerCache = bytes
         }
     }
+
+    /// The file is written anew now and then, as on a machine.
+    private static let rewriteCount = 400
 
     var restored: RestoredState {
         RestoredState(

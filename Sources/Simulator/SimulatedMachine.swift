@@ -1,3 +1,4 @@
+import ClusterPlan
 import Cryptography
 import Membership
 import MeshBase
@@ -9,22 +10,40 @@ import WireGuard
 final class SimulatedMachine {
     let index: Int
     let token: NetworkToken
-    let wallOffset: Int64
+    let role: RoleWish
+    let usesLocalDiscovery: Bool
+    var address: SocketAddress
     var disk: SimulatedDisk
     var node: Node?
     /// Counts starts; events of an earlier life are void.
     var life = 0
+    var clock = SimulatedClock(start: .zero, origin: .zero, rate: 1, wallError: 0)
+    /// In the simulation's time.
     var wakeAt: BootInstant?
+    /// How often the node was woken in one second of its life.
+    var wakes = (second: UInt64(0), count: 0)
     /// Set when the machine shall crash in the middle of its next actions.
     var actionsUntilCrash: Int?
-    var isDatastoreRunning = false
+    var host = SimulatedHost()
     var pongs = 0
+    var traffic = SimulatedTraffic()
+    /// Whether this identity ever held or sought the claim to found.
+    var ownedClaim = false
+    /// What users of this machine were told is written, by key; `nil` for withdrawn.
+    var written: [String: [UInt8]?] = [:]
+    /// The snapshot that the node published last.
+    private var routes: [StaticPublicKey: TunnelRoute] = [:]
     private var sessions: [UInt32: (key: StaticPublicKey, session: TransportSession)] = [:]
 
-    init(index: Int, identitySeed: UInt64, token: NetworkToken, wallOffset: Int64) {
+    init(
+        index: Int, identitySeed: UInt64, token: NetworkToken, role: RoleWish,
+        usesLocalDiscovery: Bool
+    ) {
         self.index = index
         self.token = token
-        self.wallOffset = wallOffset
+        self.role = role
+        self.usesLocalDiscovery = usesLocalDiscovery
+        address = SocketAddress(ip: .v4(0xC0A8_0001 + UInt32(index)), port: 41_641)
         disk = SimulatedDisk(identitySeed: identitySeed)
     }
 
@@ -32,15 +51,20 @@ final class SimulatedMachine {
     var isUp: Bool { node != nil }
     /// The one local network on which all machines are.
     static let network = IPPrefix(.v4(0xC0A8_0000), length: 16) ?? IPPrefix(host: .v4(0xC0A8_0000))
-    var address: SocketAddress {
-        SocketAddress(ip: .v4(0xC0A8_0001 + UInt32(index)), port: 41_641)
+
+    /// The machine's only network interface.
+    var interface: LocalInterface {
+        LocalInterface(
+            index: 1, name: "eth0", addresses: [address.ip], prefixes: [Self.network],
+            isMulticast: true)
     }
 
-    func start(seed: Bytes32, at now: Now, into actions: inout [NodeAction]) {
+    func start(seed: Bytes32, at now: BootInstant, into actions: inout [NodeAction]) {
         var keys = SeededGenerator(seed: disk.identitySeed)
         let identity = NodeIdentity(
             signingSeed: SecretBytes(keys.bytes32()), staticSecret: SecretBytes(keys.bytes32()))
-        let roles: MembershipRoles = token.grantsVoters ? [.member, .voter] : .member
+        let wantsVote = token.grantsVoters && role != .agent && role != .none
+        let roles: MembershipRoles = wantsVote ? [.member, .voter] : .member
         guard let issuer = token.issuer(for: roles),
             let certificate = try? MembershipCertificate.issue(
                 nodeID: identity.node, staticKey: identity.staticKey.publicKey, roles: roles,
@@ -51,24 +75,29 @@ final class SimulatedMachine {
             token: token, identity: identity, certificate: certificate, hostname: name,
             listenPort: address.port)
         configuration.clusterKind = token.policy == nil ? .none : .etcd
+        configuration.clusterRole = role
+        configuration.usesLocalDiscovery = usesLocalDiscovery
         configuration.hasClusterData = disk.datastore != .none
         node = Node(
-            configuration: configuration, restored: disk.restored, seed: seed, at: now,
+            configuration: configuration, restored: disk.restored, seed: seed, at: clock.now(now),
             into: &actions)
     }
 
     func stop() {
         node = nil
+        routes = [:]
         sessions = [:]
         wakeAt = nil
         actionsUntilCrash = nil
-        isDatastoreRunning = false
+        host.powerOff()
     }
 
     /// What packet threads learn from the published snapshot.
-    func refreshSessions() {
+    func publishForwarding() {
+        routes = [:]
         sessions = [:]
         for peer in node?.forwarding ?? [] {
+            routes[peer.key] = peer
             for session in peer.sessions { sessions[session.localIndex] = (peer.key, session) }
         }
     }
@@ -79,8 +108,7 @@ final class SimulatedMachine {
     {
         guard bytes.count >= 32,
             let (key, session) = sessions[loadLittleEndian32(bytes, at: 4)],
-            let payload = session.open(bytes, at: now),
-            let peer = node?.forwarding.first(where: { $0.key == key })
+            let payload = session.open(bytes, at: clock.local(now)), let peer = routes[key]
         else { return [] }
         var inputs: [NodeInput] = []
         if peer.sending !== session {
@@ -91,5 +119,28 @@ final class SimulatedMachine {
             inputs.append(.controlFrame(payload, from: key))
         }
         return inputs
+    }
+
+    /// Counts one wake-up at `now`; returns how many there were within this second.
+    func countWake(at now: BootInstant) -> Int {
+        let second = now.nanoseconds / 1_000_000_000
+        if wakes.second != second { wakes = (second, 0) }
+        wakes.count += 1
+        return wakes.count
+    }
+}
+
+/// What a machine sent to the network.
+package struct SimulatedTraffic: Sendable {
+    package var datagrams = 0
+    /// Of UDP payload.
+    package var bytes = 0
+    /// By the first byte of the datagram; multicast DNS counts as 0.
+    package var bytesByKind: [UInt8: Int] = [:]
+
+    mutating func count(_ bytes: [UInt8], kind: UInt8) {
+        datagrams += 1
+        self.bytes += bytes.count
+        bytesByKind[kind, default: 0] += bytes.count
     }
 }

@@ -19,12 +19,20 @@ package final class Simulation {
     var random: SeededGenerator
     var machines: [SimulatedMachine] = []
     var datastores = SimulatedDatastores()
+    /// Broken rules, each told once.
+    var violations: [String] = []
+    /// The machines of one side while the network is split.
+    var partition: Set<Int> = []
+    var diskLosses = 0
+    /// Disks that were lost together with a datastore or a claim to found one: such a loss may
+    /// need a person.
+    var grievousLosses = 0
+    var faultsAreOver = false
+    var addressesGiven: UInt32 = 0
     private var queue = EventQueue<SimulatedEvent>()
-    /// The machines of each side while the network is split.
-    private var partition: Set<Int> = []
     private var trace = Fingerprint()
-    private var diskLosses = 0
-    private var faultsAreOver = false
+    private var nextCheck = BootInstant.zero
+    private var pace = (second: UInt64(0), steps: 0)
 
     package init(options: SimulationOptions) {
         self.options = options
@@ -35,7 +43,8 @@ package final class Simulation {
             machines.append(
                 SimulatedMachine(
                     index: index, identitySeed: random.next(), token: token.token,
-                    wallOffset: wallOffset()))
+                    role: index >= options.machines - options.agents ? .agent : .auto,
+                    usesLocalDiscovery: options.usesLocalDiscovery))
             queue.add(.start(machine: index), at: now + delay)
         }
         scheduleFaults()
@@ -46,7 +55,15 @@ package final class Simulation {
 
     // MARK: - Running
 
-    /// Runs until `time`, or until `isDone` holds after an event.
+    /// How often the state of all nodes is looked at.
+    private static let checkInterval = Duration.milliseconds(250)
+    /// No machine has a reason to be woken more often within a second; more means that a deadline
+    /// stays in the past, on which a real machine's control thread would spin.
+    private static let wakeLimit = 1_000
+    /// Per machine and second; far more than any healthy exchange.
+    private static let stepLimit = 5_000
+
+    /// Runs until `time`, or until `isDone` holds at one of the regular checks.
     ///
     /// - Returns: whether `isDone` held.
     @discardableResult
@@ -57,32 +74,24 @@ package final class Simulation {
             steps += 1
             trace.mix(now)
             handle(item.event)
-            if isDone(self) { return true }
+            countStep()
+            if now >= nextCheck {
+                nextCheck = now + Self.checkInterval
+                checkEverything()
+                if isDone(self) { return true }
+            }
         }
         now = max(now, time)
         return isDone(self)
     }
 
-    /// Ends every fault and brings every machine up: from here on the world must become well.
-    package func heal() {
-        faultsAreOver = true
-        partition = []
-        tell("healed")
-        for machine in machines where !machine.isUp {
-            queue.add(.start(machine: machine.index), at: now)
-        }
-    }
-
-    /// Cuts the machines in `side` off from all others until ``heal()``.
-    package func split(_ side: Set<Int>) {
-        partition = side
-        tell("split off \(side.sorted())")
-    }
-
-    /// Stops a machine at once; it comes back after `downTime`, or with ``heal()``.
-    package func crash(_ index: Int, downTime: Duration? = nil) {
-        stop(machines[index])
-        if let downTime { queue.add(.start(machine: index), at: now + downTime) }
+    private func countStep() {
+        let second = now.nanoseconds / 1_000_000_000
+        if pace.second != second { pace = (second, 0) }
+        pace.steps += 1
+        precondition(
+            pace.steps < Self.stepLimit * machines.count * machines.count,
+            "time stands still:\n\(storyTail())")
     }
 
     private func handle(_ event: SimulatedEvent) {
@@ -93,19 +102,32 @@ package final class Simulation {
         case .mend:
             partition = []
             tell("network whole again")
+        case .move(let index): randomMove(machines[index])
+        case .write: randomWrite()
         case .wake(let index, let life, let time):
             let machine = machines[index]
             guard machine.life == life, machine.wakeAt == time else { return }
             machine.wakeAt = nil
+            if machine.countWake(at: now) == Self.wakeLimit {
+                report("\(machine.name) spins")
+            }
             step(machine, .timeout)
         case .datagram(let index, let bytes, let source):
             deliver(bytes, to: machines[index], from: source)
         case .multicast(let index, let bytes, let source):
             guard machines[index].isUp else { return }
             step(machines[index], .multicast(bytes, from: source, interface: 1, toGroup: true))
-        case .command(let index, let life, let command):
-            execute(command, on: machines[index], life: life)
+        case .hostDone(let index, let life, let ticket):
+            guard machines[index].life == life, machines[index].isUp else { return }
+            finishStep(on: machines[index], ticket: ticket)
+        case .hostReport(let index, let life, let report):
+            guard machines[index].life == life else { return }
+            step(machines[index], .host(report))
         }
+    }
+
+    func add(_ event: SimulatedEvent, after delay: Duration) {
+        queue.add(event, at: now + delay)
     }
 
     // MARK: - Machines
@@ -113,114 +135,86 @@ package final class Simulation {
     private func start(_ machine: SimulatedMachine) {
         guard !machine.isUp else { return }
         machine.life += 1
+        machine.clock = newClock()
         var actions: [NodeAction] = []
-        machine.start(seed: random.bytes32(), at: clock(of: machine), into: &actions)
+        machine.start(seed: random.bytes32(), at: now, into: &actions)
         tell("\(machine.name) starts")
         carryOut(actions, of: machine)
-        step(
-            machine,
-            .interfaces([
-                LocalInterface(
-                    index: 1, name: "eth0", addresses: [machine.address.ip],
-                    prefixes: [SimulatedMachine.network], isMulticast: true)
-            ]))
-    }
-
-    private func stop(_ machine: SimulatedMachine) {
-        guard machine.isUp else { return }
-        tell("\(machine.name) stops")
-        machine.stop()
-    }
-
-    private func randomCrash(_ machine: SimulatedMachine) {
-        guard !faultsAreOver else { return }
-        defer { scheduleCrash(of: machine.index) }
-        guard machine.isUp else { return }
-        if chance(options.faults.crashMidway) {
-            // The next list of actions breaks off.
-            machine.actionsUntilCrash = Int(random.next() % 4)
-            return
+        step(machine, .interfaces([machine.interface]))
+        if !machine.usesLocalDiscovery, machine.index != 0 {
+            step(machine, .candidates([machines[0].address]))
         }
-        crashNow(machine)
     }
 
-    private func crashNow(_ machine: SimulatedMachine) {
-        stop(machine)
-        if diskLosses < options.faults.diskLossLimit, chance(options.faults.diskLoss) {
-            diskLosses += 1
-            machine.disk = SimulatedDisk(identitySeed: random.next())
-            tell("\(machine.name) loses its disk")
-        }
-        let downTime = random.duration(in: options.faults.downTime)
-        queue.add(.start(machine: machine.index), at: now + downTime)
-    }
-
-    /// The machine's clocks: boot time restarts with every life of the machine, and the wall clock
-    /// may be wrong.
-    private func clock(of machine: SimulatedMachine) -> Now {
-        let wall = Int64(now.nanoseconds / 1_000_000_000) + 1_700_000_000 + machine.wallOffset
-        return Now(boot: now, wall: WallTime(seconds: wall))
+    /// Every life of a machine has its own boot clock, and its wall clock may be wrong anew.
+    private func newClock() -> SimulatedClock {
+        let drift = options.faults.clockDrift
+        let unit = Double(random.next() >> 11) / 9_007_199_254_740_992
+        let error = options.faults.wallClockError
+        return SimulatedClock(
+            start: now,
+            origin: .zero + random.duration(in: .milliseconds(1)...(.seconds(10))),
+            rate: drift == 0 ? 1 : 1 - drift + 2 * drift * unit,
+            wallError: error == 0 ? 0 : Int64.random(in: -error...error, using: &random))
     }
 
     func step(_ machine: SimulatedMachine, _ input: NodeInput) {
         guard machine.node != nil else { return }
         var actions: [NodeAction] = []
-        machine.node?.receive(input, at: clock(of: machine), into: &actions)
+        machine.node?.receive(input, at: machine.clock.now(now), into: &actions)
         carryOut(actions, of: machine)
+        noteStep(of: machine)
+    }
+
+    /// Plans the next wake-up of a node that just did something.
+    func noteStep(of machine: SimulatedMachine) {
         guard let node = machine.node else { return }
         if options.hashesEveryStep {
             var fingerprint = Fingerprint()
             node.fingerprint(into: &fingerprint)
             trace.mix(fingerprint.value)
         }
-        guard let deadline = node.deadline else { return }
-        let time = max(deadline, now + .microseconds(1))
+        guard let deadline = node.deadline, deadline != .distantFuture else { return }
+        let time = max(machine.clock.global(deadline), now + .microseconds(1))
         if machine.wakeAt.map({ time < $0 || $0 < now }) ?? true {
             machine.wakeAt = time
             queue.add(.wake(machine: machine.index, life: machine.life, time), at: time)
         }
     }
 
-    private func carryOut(_ actions: [NodeAction], of machine: SimulatedMachine) {
-        let life = machine.life
+    /// Carries out the actions in order; `false` when the machine crashed on the way.
+    @discardableResult
+    func carryOut(_ actions: [NodeAction], of machine: SimulatedMachine) -> Bool {
+        var forwardingChanged = false
         for action in actions {
             if let left = machine.actionsUntilCrash {
                 if left == 0 {
                     crashNow(machine)
-                    return
+                    return false
                 }
                 machine.actionsUntilCrash = left - 1
             }
-            guard machine.life == life, machine.isUp else { return }
             switch action {
             case .send(let bytes, let target):
                 transmit(bytes, from: machine, to: target)
             case .sendMulticast(let bytes, let target):
                 transmitMulticast(bytes, from: machine, to: target)
             case .persist(let record):
-                machine.disk.write(record)
+                machine.disk.write(record, of: machine.node)
             case .host(let command):
-                let delay = SimulatedDatastores.duration(of: command)
-                queue.add(
-                    .command(machine: machine.index, life: life, command), at: now + delay)
+                order(command, on: machine)
             case .log(let level, let text):
                 if level != .debug { tell("\(machine.name): \(text)") }
             case .pong:
                 machine.pongs += 1
-            case .forwardingChanged, .addressesChanged, .namesChanged:
+            case .forwardingChanged:
+                forwardingChanged = true
+            case .addressesChanged, .namesChanged:
                 break
             }
         }
-        machine.refreshSessions()
-    }
-
-    private func execute(_ command: HostCommand, on machine: SimulatedMachine, life: Int) {
-        guard machine.life == life, machine.isUp, let id = machine.node?.configuration.identity.node
-        else { return }
-        let report = datastores.execute(
-            command, of: id, disk: &machine.disk, isRunning: &machine.isDatastoreRunning,
-            random: &random)
-        if let report { step(machine, .host(report)) }
+        if forwardingChanged { machine.publishForwarding() }
+        return true
     }
 
     // MARK: - Network
@@ -232,30 +226,32 @@ package final class Simulation {
     private func transmit(
         _ bytes: [UInt8], from sender: SimulatedMachine, to target: SocketAddress
     ) {
+        sender.traffic.count(bytes, kind: bytes.first ?? 0)
         guard let receiver = machines.first(where: { $0.address == target }),
-            !isCut(sender.index, receiver.index), !loses()
+            !isCut(sender.index, receiver.index), !chance(faults.loss)
         else { return }
         let copies = chance(faults.duplication) ? 2 : 1
         for _ in 0..<copies {
-            queue.add(
+            add(
                 .datagram(machine: receiver.index, bytes, source: sender.address),
-                at: now + random.duration(in: faults.delay))
+                after: random.duration(in: faults.delay))
         }
     }
 
     private func transmitMulticast(
         _ bytes: [UInt8], from sender: SimulatedMachine, to target: DiscoveryDestination
     ) {
+        sender.traffic.count(bytes, kind: 0)
         var source = sender.address
         source.port = 5_353
         for receiver in machines where receiver.index != sender.index {
             if case .unicast(let address, _) = target, address.ip != receiver.address.ip {
                 continue
             }
-            guard !isCut(sender.index, receiver.index), !loses() else { continue }
-            queue.add(
+            guard !isCut(sender.index, receiver.index), !chance(faults.loss) else { continue }
+            add(
                 .multicast(machine: receiver.index, bytes, source: source),
-                at: now + random.duration(in: faults.delay))
+                after: random.duration(in: faults.delay))
         }
     }
 
@@ -270,45 +266,7 @@ package final class Simulation {
         for input in machine.openPacket(bytes, from: source, at: now) { step(machine, input) }
     }
 
-    // MARK: - Faults
-
-    private var faults: FaultPlan { faultsAreOver ? FaultPlan() : options.faults }
-
-    private func chance(_ probability: Double) -> Bool {
-        probability > 0 && Double(random.next() >> 11) / 9_007_199_254_740_992 < probability
-    }
-
-    private func loses() -> Bool { chance(faults.loss) }
-
-    private func wallOffset() -> Int64 {
-        let limit = options.faults.wallClockError
-        return limit == 0 ? 0 : Int64.random(in: -limit...limit, using: &random)
-    }
-
-    private func scheduleFaults() {
-        for machine in machines { scheduleCrash(of: machine.index) }
-        schedulePartition()
-    }
-
-    private func scheduleCrash(of index: Int) {
-        guard let mean = options.faults.crashInterval else { return }
-        queue.add(.crash(machine: index), at: now + random.duration(in: .zero...(mean * 2)))
-    }
-
-    private func schedulePartition() {
-        guard let mean = options.faults.partitionInterval else { return }
-        queue.add(.partition, at: now + random.duration(in: .zero...(mean * 2)))
-    }
-
-    private func randomPartition() {
-        guard !faultsAreOver else { return }
-        partition = Set(machines.map(\.index).filter { _ in random.next() & 1 == 0 })
-        tell("network split: \(partition.sorted()) from the others")
-        queue.add(.mend, at: now + random.duration(in: options.faults.partitionLength))
-        schedulePartition()
-    }
-
-    private func tell(_ text: String) {
+    func tell(_ text: String) {
         guard story.count < SimulationOptions.storyLimit else { return }
         story.append("\(now) \(text)")
     }
@@ -319,8 +277,11 @@ enum SimulatedEvent {
     case crash(machine: Int)
     case partition
     case mend
+    case move(machine: Int)
+    case write
     case wake(machine: Int, life: Int, BootInstant)
     case datagram(machine: Int, [UInt8], source: SocketAddress)
     case multicast(machine: Int, [UInt8], source: SocketAddress)
-    case command(machine: Int, life: Int, HostCommand)
+    case hostDone(machine: Int, life: Int, ticket: Int)
+    case hostReport(machine: Int, life: Int, HostReport)
 }

@@ -1,7 +1,9 @@
+import ClusterPlan
 import Consensus
 import Cryptography
 import MeshBase
 import MeshNode
+import NetAddress
 
 /// What one simulated world is made of.
 package struct SimulationOptions: Sendable {
@@ -9,6 +11,12 @@ package struct SimulationOptions: Sendable {
     package var machines: Int
     /// The founding policy of the token; `nil` for a mesh without one.
     package var policy: GenesisPolicy?
+    /// The last so many machines are agents by wish: they never vote and never found.
+    package var agents = 0
+    /// The overlay's IPv4 block; a small one makes machines claim the same address.
+    package var ipv4Plan = IPPrefix(.v4(0x0A01_0000), length: 16)
+    /// Without local discovery every machine is told the address of the first one.
+    package var usesLocalDiscovery = true
     /// Machines start at random moments of this span.
     package var startSpread: Duration = .seconds(3)
     package var faults = FaultPlan()
@@ -25,6 +33,44 @@ package struct SimulationOptions: Sendable {
     }
 }
 
+extension SimulationOptions {
+    /// A world that the seed alone describes: its size, its policy and everything that goes wrong.
+    package static func hostile(seed: UInt64) -> SimulationOptions {
+        var dice = SeededGenerator(seed: seed ^ 0x0DD_D1CE)
+        func oneIn(_ count: UInt64) -> Bool { dice.next(upperBound: count) == 0 }
+        func number(_ range: ClosedRange<Int>) -> Int { Int.random(in: range, using: &dice) }
+
+        let machines = number(3...6)
+        let servers = machines >= 4 && oneIn(2) ? 3 : oneIn(3) ? 1 : 3
+        let policy = GenesisPolicy(voterLimit: machines, servers: servers)
+        var options = SimulationOptions(seed: seed, machines: machines, policy: policy)
+        // As many agents as leave a quorum of voters.
+        if oneIn(3) { options.agents = min(number(1...2), machines - policy.quorum) }
+        if oneIn(3) { options.ipv4Plan = IPPrefix(.v4(0x0A01_0000), length: 28) }
+        options.usesLocalDiscovery = !oneIn(4)
+        options.startSpread = oneIn(3) ? .zero : .seconds(number(1...20))
+
+        var faults = FaultPlan()
+        faults.loss = [0, 0.05, 0.2, 0.4][number(0...3)]
+        faults.duplication = [0, 0.1, 0.3][number(0...2)]
+        faults.delay = .milliseconds(1)...(.milliseconds([3, 50, 400][number(0...2)]))
+        if oneIn(2) { faults.partitionInterval = .seconds(number(15...60)) }
+        if !oneIn(3) { faults.crashInterval = .seconds(number(20...120)) }
+        faults.orderlyStop = oneIn(2) ? 0 : 0.3
+        if oneIn(3) {
+            faults.diskLoss = 0.3
+            faults.diskLossLimit = policy.diskLosses
+        }
+        faults.wallClockError = oneIn(2) ? 0 : 100 * 365 * 86_400
+        faults.clockDrift = oneIn(2) ? 0 : 0.2
+        if options.usesLocalDiscovery, oneIn(3) { faults.moveInterval = .seconds(number(20...90)) }
+        faults.hostFailure = oneIn(2) ? 0 : 0.2
+        faults.writeInterval = .seconds(number(5...30))
+        options.faults = faults
+        return options
+    }
+}
+
 /// The token of a simulated mesh, made from the simulation's own randomness.
 struct SimulationToken {
     let token: NetworkToken
@@ -33,6 +79,7 @@ struct SimulationToken {
         var request = TokenRequest()
         request.name = "sim"
         request.policy = options.policy
+        request.ipv4Plan = options.ipv4Plan
         guard let made = try? NetworkToken.make(request, random: &random) else {
             preconditionFailure("the simulation's token request is valid")
         }
