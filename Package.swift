@@ -40,7 +40,7 @@ let cores: [Target.Dependency] = [
 let package = Package(
     name: "edgevpn-swift",
     products: [
-        .executable(name: "edgevpn-swift", targets: ["edgevpn-swift"]),
+        .executable(name: "edgevpn-swift", targets: ["edgevpn-swift"])
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -91,7 +91,10 @@ let package = Package(
         module(
             "Runtime",
             values + cores
-                + ["MeshNode", "LinuxIO", "DataPlane", "Storage", "Configuration", logging, lifecycle]),
+                + [
+                    "MeshNode", "LinuxIO", "DataPlane", "Storage", "Configuration", logging,
+                    lifecycle,
+                ]),
         module("Simulator", values + cores + ["MeshNode"]),
 
         // 6
