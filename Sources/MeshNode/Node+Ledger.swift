@@ -33,6 +33,7 @@ extension Node {
                 founding.voterSeen(own, at: now.boot, random: &random, into: &results)
             }
         }
+        membershipChanged(at: now, into: &actions)
         reachabilityChanged(at: now, into: &actions)
         rebuildNames(into: &actions)
     }
@@ -234,6 +235,7 @@ extension Node {
         ipv4 = nextCandidate()
         actions.append(.addressesChanged(ipv4: ipv4, ipv6: ipv6))
         publishMachine(at: now, into: &actions)
+        membershipChanged(at: now, into: &actions)
         rebuildNames(into: &actions)
     }
 

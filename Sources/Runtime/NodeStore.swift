@@ -17,7 +17,7 @@ import WireGuard
 ///     peers, port   where members were, and the UDP port
 final class NodeStore {
     let directory: StateDirectory
-    private let founding: RegisterFile?
+    private let founding: RegisterFile
     private let ledger: LedgerFile
     private let timestamp: AtomicFile
     private let peers: AtomicFile
@@ -37,17 +37,20 @@ final class NodeStore {
 
     init(_ directory: StateDirectory) throws(StorageError) {
         self.directory = directory
+        membership = AtomicFile(
+            name: "membership", kind: FileKind(tag: "EVme", version: 1), limit: 1_024,
+            in: directory)
         do throws(StorageError) {
-            // A machine that has an identity has voted, or might have: a register that is gone is
-            // a register that is forgotten.
-            founding = try RegisterFile(
-                name: "founding", kind: FileKind(tag: "EVfo", version: 1), slotSize: 65_536,
-                mayCreate: try IdentityFile.load(in: directory) == nil, in: directory)
+            // A machine that has a certificate has voted, or might have: a register that is gone
+            // is a register that is forgotten.
+            founding = try Self.register(
+                "founding", mayCreate: try membership.load() == nil, in: directory)
             isAmnesiac = false
         } catch .corrupt(let path, let detail) {
-            // Votes may be forgotten: the node takes part in everything but voting.
+            // The node takes part in everything but voting. The damage stays where it is, so that
+            // every later start sees it, too; decisions of others are kept beside it.
             notes.append("\(path) is damaged (\(detail)): this node never votes again")
-            founding = nil
+            founding = try Self.register("founding.amnesiac", mayCreate: true, in: directory)
             isAmnesiac = true
         }
         let (file, recovery) = try LedgerFile.open(
@@ -60,10 +63,7 @@ final class NodeStore {
             name: "timestamp", kind: FileKind(tag: "EVts", version: 1), limit: 64, in: directory)
         peers = AtomicFile(
             name: "peers", kind: FileKind(tag: "EVpe", version: 1), limit: 4_096, in: directory)
-        membership = AtomicFile(
-            name: "membership", kind: FileKind(tag: "EVme", version: 1), limit: 1_024,
-            in: directory)
-        restored.founding = founding?.value
+        restored.founding = founding.value
         restored.ledgerEntries = recovery.records
         if let payload = try timestamp.load()?.payload {
             var reader = ByteReader(payload)
@@ -72,13 +72,18 @@ final class NodeStore {
         restored.peerCache = try peers.load()?.payload
     }
 
+    private static func register(
+        _ name: String, mayCreate: Bool, in directory: StateDirectory
+    ) throws(StorageError) -> RegisterFile {
+        try RegisterFile(
+            name: name, kind: FileKind(tag: "EVfo", version: 1), slotSize: 65_536,
+            mayCreate: mayCreate, in: directory)
+    }
+
     /// Makes a record durable; returns when it is.
     func write(_ record: DurableRecord) throws(StorageError) {
         switch record {
         case .founding(let bytes):
-            guard let founding else {
-                throw .corrupt(path: directory.path(of: "founding"), detail: "votes are lost")
-            }
             try founding.store(bytes)
         case .ledgerEntry(let bytes):
             try append([bytes])
