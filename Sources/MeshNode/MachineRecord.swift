@@ -1,20 +1,35 @@
 import MeshBase
 import NetAddress
 
+/// What hangs on a claimed IPv4 address. The stronger of two claims wins, and only between equals
+/// does the order of hashes decide: an address in a datastore's certificates never changes.
+package enum ClaimStrength: UInt8, Comparable, Sendable {
+    /// Nothing yet.
+    case wish = 1
+    /// A server was asked to admit the machine under this address.
+    case promised = 2
+    /// A datastore on the machine uses it.
+    case used = 3
+
+    package static func < (first: ClaimStrength, second: ClaimStrength) -> Bool {
+        first.rawValue < second.rawValue
+    }
+}
+
 /// What a machine says about itself in the ledger: bucket `machines`, key `self`.
 ///
 ///     size   field
 ///     1      layout version, 1
 ///     1 + n  hostname
-///     1      0 = no IPv4 claim, 1 = a claim follows, 2 = a claim that a cluster depends on
+///     1      0 = no IPv4 claim, else the strength of the claim that follows
 ///     4      the claimed IPv4 address
 ///     1      count of addresses, at most 8
 ///     7, 19  each address and port at which the machine may be reached
 package struct MachineRecord: Hashable, Sendable {
     package var hostname: String
     package var ipv4: IPAddress?
-    /// Whether the address is in a datastore's certificates and can never change again.
-    package var isAddressFixed: Bool
+    /// What hangs on the address; without one it means nothing.
+    package var strength: ClaimStrength
     package var endpoints: [SocketAddress]
 
     package static let bucket = "machines"
@@ -24,11 +39,11 @@ package struct MachineRecord: Hashable, Sendable {
     private static let layoutVersion: UInt8 = 1
 
     package init(
-        hostname: String, ipv4: IPAddress?, isAddressFixed: Bool, endpoints: [SocketAddress]
+        hostname: String, ipv4: IPAddress?, strength: ClaimStrength, endpoints: [SocketAddress]
     ) {
         self.hostname = hostname
         self.ipv4 = ipv4
-        self.isAddressFixed = isAddressFixed && ipv4 != nil
+        self.strength = ipv4 == nil ? .wish : strength
         self.endpoints = Array(endpoints.prefix(Self.endpointLimit))
     }
 
@@ -36,7 +51,7 @@ package struct MachineRecord: Hashable, Sendable {
         var writer = ByteWriter(capacity: 128)
         writer.write(Self.layoutVersion)
         writer.write(shortText: hostname)
-        writer.write(UInt8(ipv4 == nil ? 0 : isAddressFixed ? 2 : 1))
+        writer.write(ipv4 == nil ? 0 : strength.rawValue)
         if let ipv4 { writer.write(raw: ipv4.bytes) }
         writer.write(UInt8(endpoints.count))
         for endpoint in endpoints { endpoint.encode(into: &writer) }
@@ -49,9 +64,11 @@ package struct MachineRecord: Hashable, Sendable {
         hostname = try reader.readShortText()
         guard Self.isValidHostname(hostname) else { throw .field("hostname") }
         let claim = try reader.readByte()
-        guard claim <= 2 else { throw .field("IPv4 claim") }
+        guard claim == 0 || ClaimStrength(rawValue: claim) != nil else {
+            throw .field("IPv4 claim")
+        }
         ipv4 = claim == 0 ? nil : IPAddress(bytes: try reader.readBytes(4))
-        isAddressFixed = claim == 2
+        strength = ClaimStrength(rawValue: claim) ?? .wish
         let count = try reader.readByte()
         guard count <= Self.endpointLimit else { throw .field("address count") }
         endpoints = []

@@ -101,7 +101,6 @@ extension Node {
         at now: Now, into actions: inout [NodeAction],
         _ body: (inout ClusterCoordinator, inout SeededGenerator, inout [ClusterAction]) -> Void
     ) {
-        let wasFixed = cluster.view.isAddressFixed
         var results: [ClusterAction] = []
         body(&cluster, &random, &results)
         for result in results {
@@ -130,7 +129,7 @@ extension Node {
                 drop("cluster \(reason.rawValue)")
             }
         }
-        if cluster.view.isAddressFixed != wasFixed { publishMachine(at: now, into: &actions) }
+        strengthenAddress(at: now, into: &actions)
     }
 
     mutating func hostReported(
@@ -140,6 +139,8 @@ extension Node {
             cluster.hostReported(report, at: now, random: &random, into: &results)
         }
         if report == .asideSet {
+            addressStrength = .wish
+            publishMachine(at: now, into: &actions)
             withFounding(at: now, into: &actions) { founding, random, results in
                 founding.datastoreFenced(at: now.boot, random: &random, into: &results)
             }

@@ -149,24 +149,30 @@ extension Node {
 
     // MARK: - Addresses
 
-    /// Every IPv4 claim that is known, ours included.
-    private var claims: [(node: NodeID, address: IPAddress, isFixed: Bool)] {
-        var result: [(node: NodeID, address: IPAddress, isFixed: Bool)] = []
+    /// The owner of every claimed address: among the strongest claims the lowest hash.
+    private var addressOwners: [IPAddress: NodeID] {
+        var claims: [(node: NodeID, address: IPAddress, strength: ClaimStrength)] = []
         for node in members.keys.sorted() {
             guard let record = members[node]?.record, let address = record.ipv4 else { continue }
-            result.append((node, address, record.isAddressFixed))
+            claims.append((node, address, record.strength))
         }
-        if let ipv4 { result.append((id, ipv4, cluster.view.isAddressFixed)) }
-        return result
+        if let ipv4 { claims.append((id, ipv4, addressStrength)) }
+        let strongest = Dictionary(
+            claims.map { ($0.address, $0.strength) }, uniquingKeysWith: { max($0, $1) })
+        return AddressClaims.resolve(
+            claims.filter { $0.strength == strongest[$0.address] }
+                .map { (node: $0.node, address: $0.address) })
     }
 
-    /// The owner of every claimed address. A claim that a cluster depends on beats all others.
-    private var addressOwners: [IPAddress: NodeID] {
-        let all = claims
-        let fixed = AddressClaims.resolve(
-            all.filter(\.isFixed).map { (node: $0.node, address: $0.address) })
-        let others = AddressClaims.resolve(all.map { (node: $0.node, address: $0.address) })
-        return others.merging(fixed) { _, certain in certain }
+    /// What hangs on our address: it grows until the datastore's data is moved away, also while a
+    /// datastore that was just found on the disk is looked at.
+    mutating func strengthenAddress(at now: Now, into actions: inout [NodeAction]) {
+        let view = cluster.view
+        let present: ClaimStrength =
+            view.role != nil ? .used : view.isAddressFixed ? .promised : .wish
+        guard present > addressStrength else { return }
+        addressStrength = present
+        publishMachine(at: now, into: &actions)
     }
 
     /// The next own candidate, from ``addressCandidate`` on, that nobody else has.
@@ -193,9 +199,12 @@ extension Node {
             ipv4 = nil
             return
         }
+        let former = formerRecord
+        addressStrength =
+            configuration.hasClusterData ? .used : min(former?.strength ?? .wish, .promised)
         if let fixed = configuration.fixedIPv4 {
             ipv4 = fixed
-        } else if let kept = keptIPv4 {
+        } else if let kept = former?.ipv4, plan.contains(kept) {
             ipv4 = kept
         } else {
             ipv4 = nextCandidate()
@@ -206,15 +215,14 @@ extension Node {
     /// A plan so full that this many candidates are taken has no room.
     private static let addressCandidateLimit = 4_096
 
-    /// The address that this node claimed in an earlier life.
-    private var keptIPv4: IPAddress? {
+    /// What this node said about itself in an earlier life.
+    private var formerRecord: MachineRecord? {
         guard
             let entry = ledger.entry(
                 bucket: MachineRecord.bucket, key: MachineRecord.key, owner: id),
-            !entry.isTombstone, let record = try? MachineRecord(decoding: entry.value),
-            let address = record.ipv4, configuration.token.ipv4Plan.contains(address)
+            !entry.isTombstone
         else { return nil }
-        return address
+        return try? MachineRecord(decoding: entry.value)
     }
 
     /// Gives every address to one claimant; moves on when ours is another's.
@@ -231,6 +239,7 @@ extension Node {
         guard let own = ipv4, winners[own] != id, configuration.fixedIPv4 == nil else { return }
         actions.append(.log(.notice, "address \(own) is another node's; moving on"))
         ipv4 = nil
+        addressStrength = .wish
         addressCandidate += 1
         ipv4 = nextCandidate()
         actions.append(.addressesChanged(ipv4: ipv4, ipv6: ipv6))
@@ -245,8 +254,8 @@ extension Node {
             .filter { !$0.isLoopback && !$0.isLinkLocal && !isOverlay($0) }
             .map { SocketAddress(ip: $0, port: configuration.listenPort) }
         let record = MachineRecord(
-            hostname: configuration.hostname, ipv4: ipv4,
-            isAddressFixed: cluster.view.isAddressFixed, endpoints: endpoints)
+            hostname: configuration.hostname, ipv4: ipv4, strength: addressStrength,
+            endpoints: endpoints)
         putEntry(
             bucket: MachineRecord.bucket, key: MachineRecord.key, value: record.encode(), at: now,
             into: &actions)

@@ -38,6 +38,7 @@ package struct Node {
     package let ipv6: IPAddress
     /// Which candidate of ours `ipv4` is.
     var addressCandidate = 0
+    var addressStrength = ClaimStrength.wish
     var interfaces: [LocalInterface] = []
     var pendingPings: [UInt32: PendingPing] = [:]
     /// When members without a path are sought again.
@@ -77,7 +78,8 @@ package struct Node {
                 admissionSecret: token.admissionSecret,
                 signingKey: configuration.identity.signingKey,
                 staticKey: configuration.identity.staticKey,
-                credential: configuration.certificate.encode(), suites: configuration.suites.rawValue,
+                credential: configuration.certificate.encode(),
+                suites: configuration.suites.rawValue,
                 capabilities: 0,
                 bootNonce: bootNonce,
                 verifyCredential: { bytes in
@@ -92,7 +94,8 @@ package struct Node {
         swim = SwimInstance(local: configuration.identity.node, at: now.boot)
         founding = Founding(
             configuration: Node.foundingConfiguration(configuration),
-            restoring: restored.founding, at: now.boot, signer: NodeKeySigner(configuration.identity.signingKey))
+            restoring: restored.founding, at: now.boot,
+            signer: NodeKeySigner(configuration.identity.signingKey))
         cluster = ClusterCoordinator(
             configuration: ClusterConfiguration(
                 kind: configuration.clusterKind, role: configuration.clusterRole,
