@@ -30,6 +30,7 @@ extension ClusterCoordinator {
         print.mix(pending.map { $0.command.ordinal } ?? -1)
         print.mix(pending?.expires)
         print.mix(notBefore)
+        print.mix(startFailures)
         print.mix(trouble)
         mixDesk(into: &print)
         mixObserved(into: &print)
@@ -136,6 +137,7 @@ extension ClusterCoordinator {
         for member in observed.incomplete {
             print.mix(member.id)
             print.mix(member.since)
+            print.mix(member.isStarted)
         }
     }
 }

@@ -19,6 +19,11 @@ extension ClusterCoordinator {
         struct Incomplete: Hashable, Sendable {
             var id: UInt64
             var since: BootInstant
+            var isStarted: Bool
+
+            var limit: Duration {
+                isStarted ? ClusterTiming.stalledMemberLimit : ClusterTiming.unstartedMemberLimit
+            }
         }
 
         /// Membership is moving: look again soon.
@@ -60,9 +65,7 @@ extension ClusterCoordinator {
             return
         }
         if isReadyServer,
-            let stalled = observed.incomplete.first(where: {
-                now.boot - $0.since >= ClusterTiming.stalledMemberLimit
-            })
+            let stalled = observed.incomplete.first(where: { now.boot - $0.since >= $0.limit })
         {
             observed.incomplete.removeAll { $0.id == stalled.id }
             order(.evict(memberID: stalled.id), at: now, into: &actions)
@@ -89,7 +92,7 @@ extension ClusterCoordinator {
         observed.incomplete = bounded.members.filter { $0.isLearner || !$0.isStarted }
             .map { member in
                 let since = known.first { $0.id == member.id }?.since ?? now.boot
-                return .init(id: member.id, since: since)
+                return .init(id: member.id, since: since, isStarted: member.isStarted)
             }
         observed.scheduleProbe(at: now.boot)
         publishFacts(cluster, role, into: &actions)

@@ -53,6 +53,7 @@ extension ClusterCoordinator {
             finishAdmission(report, at: now, into: &actions)
         case .running(let cluster, let role):
             trouble = ""
+            startFailures = 0
             enter(.running(cluster, role), at: now)
         case .startFailed(let failure, let reason):
             takeStartFailure(failure, reason, at: now, random: &random)
@@ -87,8 +88,13 @@ extension ClusterCoordinator {
             }
             enter(.settingAside(generation: cluster.generation, reason: reason), at: now)
         case .transient, .badGrant:
-            if case .starting = stage { enter(.inspecting, at: now) }
-            notBefore = now.boot + random.duration(in: ClusterTiming.restartRange)
+            var pause = random.duration(in: ClusterTiming.restartRange)
+            if case .starting = stage {
+                enter(.inspecting, at: now)
+                for _ in 0..<startFailures { pause *= ClusterTiming.startBackoffFactor }
+                startFailures = min(startFailures + 1, ClusterTiming.startFailureLimit)
+            }
+            notBefore = now.boot + min(pause, ClusterTiming.startBackoffLimit)
         }
     }
 

@@ -32,6 +32,8 @@ package struct ClusterCoordinator: Sendable {
     /// What was published last, so that only changes are published.
     var published: [String: [UInt8]] = [:]
     var notBefore: BootInstant?
+    /// Starts as a new member that failed in a row.
+    var startFailures = 0
     /// Words about the last thing that went wrong.
     var trouble = ""
 
@@ -206,7 +208,15 @@ enum ClusterTiming {
     static let probeFailureLimit = 3
     /// K3s evicts a stalled learner after as long.
     static let stalledMemberLimit = Duration.seconds(300)
+    /// A joiner gives up by itself after as long, so nobody is at work on such a member.
+    static let unstartedMemberLimit = Duration.seconds(120)
     static let restartRange = Duration.seconds(1)...Duration.seconds(5)
+    /// The fourth failure in a row pauses for longer than an unstarted member may occupy the one
+    /// place for joiners, so that others get their turn.
+    static let startBackoffFactor = 4
+    static let startBackoffLimit = Duration.seconds(300)
+    /// 5 s * 4^4 is past the limit.
+    static let startFailureLimit = 5
     static let foundingRetry = Duration.seconds(5)
     /// Grants are short-lived; a joiner asks every two seconds.
     static let grantLifetime = Duration.seconds(120)

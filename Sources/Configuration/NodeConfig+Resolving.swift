@@ -46,6 +46,12 @@ extension NodeConfig {
                 .role, "a role in a datastore is asked for, and there is none",
                 fix: "add --cluster etcd, or leave --role out")
         }
+        if config.cluster != .none, config.role != .none, config.interfaceName == nil {
+            // Such a node could win the claim to found, and nobody would ever found anything.
+            reader.complain(
+                .interface, "the datastore listens on the mesh addresses, and they need a device",
+                fix: "leave --interface out, or say --role none")
+        }
         guard reader.problems.isEmpty else { throw ConfigProblems(reader.problems) }
         return config
     }

@@ -15,6 +15,7 @@ enum NodeLauncher {
     static func run(_ config: NodeConfig, token: NetworkToken) async throws {
         var logger = Logger(label: "edgevpn") { _ in LineLogHandler() }
         logger.logLevel = config.logLevel.loggerLevel
+        try checkDatastore(config)
         let slot = RuntimeSlot()
         let zone = config.dnsZone ?? "\(token.name).internal"
         let server = try await bindAPI(config.api, NodeControl(slot: slot, zone: zone))
@@ -40,6 +41,19 @@ enum NodeLauncher {
             try await group.run()
         } catch let problem as ServiceProblem {
             throw CommandFailure(problem)
+        }
+    }
+
+    /// A node that cannot run the datastore must not win the claim to found it.
+    private static func checkDatastore(_ config: NodeConfig) throws(CommandFailure) {
+        guard config.cluster == .etcd, config.role != .none else { return }
+        let programs = config.role == .agent ? ["etcdctl"] : ["etcd", "etcdctl"]
+        let missing = programs.filter { locateProgram($0) == nil }
+        guard missing.isEmpty else {
+            throw .operating(
+                "--cluster etcd: \(missing.joined(separator: " and ")) not found",
+                fix: "install etcd and etcdctl (Debian: etcd-server etcd-client), or say "
+                    + "--role none")
         }
     }
 

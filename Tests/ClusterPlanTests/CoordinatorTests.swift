@@ -164,6 +164,18 @@ import Testing
         #expect(mesh.violations == [])
     }
 
+    @Test(arguments: 1...10)
+    func aMachineWhoseDatastoreNeverStartsDoesNotKeepTheOthersOut(seed: Int) {
+        var mesh = SimulatedMesh(roles: Array(repeating: .auto, count: 5), seed: UInt64(seed))
+        mesh.hosts[1].isBroken = true
+        mesh.hosts[2].isBroken = true
+        mesh.foundByNode0()
+        // Once all places are taken, the broken machines are agents.
+        let formed = mesh.run(for: .seconds(1200)) { $0.isComplete(servers: 3, agents: 2) }
+        #expect(formed, "\(mesh.story)")
+        #expect(mesh.violations == [])
+    }
+
     @Test func aStepThatFailsWithoutSayingHowFarItCameIsTakenUpFromTheDisk() {
         var mesh = SimulatedMesh(roles: [.auto, .auto])
         mesh.foundByNode0()

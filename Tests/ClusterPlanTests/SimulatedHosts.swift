@@ -32,6 +32,8 @@ struct SimulatedHost {
     var isBound = false
     var deadline: BootInstant?
     var runsFounding = false
+    /// The datastore's program does not start here: missing, or its port is taken.
+    var isBroken = false
     /// Generations that were renamed.
     var setAside: [UInt32] = []
     /// Grants this host opened; a second use is a mistake.
@@ -189,6 +191,9 @@ extension SimulatedMesh {
             grant.node == node(index), grant.caHash == delivery.cluster.caHash
         else { return .startFailed(.badGrant, reason: "the grant does not fit") }
         hosts[index].openedGrants += 1
+        if hosts[index].isBroken {
+            return .startFailed(.transient, reason: "the program does not start")
+        }
         hosts[index].local = .server(delivery.cluster)
         hosts[index].memberID = grant.memberID
         hosts[index].isPromoted = false

@@ -127,6 +127,14 @@ struct NodeConfigTests {
         #expect(found.first?.contains("has no effect") == true)
     }
 
+    @Test func aDatastoreNeedsADevice() throws {
+        let flags: [NodeOption: [String]] = [.cluster: ["etcd"], .interface: ["none"]]
+        let found = problems(flags: flags)
+        #expect(found.count == 1 && found.first?.hasPrefix("--interface: ") == true)
+        let meshOnly = flags.merging([.role: ["none"]]) { $1 }
+        #expect(try resolve(flags: meshOnly).interfaceName == nil)
+    }
+
     @Test func allMistakesAreToldAtOnceEachWithItsPlace() {
         let found = problems(
             file: "listen: high\nhostnam: x\nmtu: [1, 2]\nhostname: a\nhostname: b\n",
