@@ -199,13 +199,16 @@ final class ClusterNode {
     /// What every run of the daemon printed.
     var log: String { runs.map(\.output).joined() }
 
-    func start(_ options: [String] = []) throws {
-        runs.append(
-            try host.start(
-                [
-                    try Lab.binary(), "up", "--token-file", tokenFile, "--state-dir", state,
-                    "--hostname", name, "--api", "unix:\(directory)/api", "--cluster", "etcd",
-                ] + options))
+    func start() throws {
+        runs.append(try host.start(try command()))
+    }
+
+    /// The command line of the daemon.
+    func command(_ options: [String] = []) throws -> [String] {
+        [
+            try Lab.binary(), "up", "--token-file", tokenFile, "--state-dir", state, "--hostname",
+            name, "--api", "unix:\(directory)/api", "--cluster", "etcd",
+        ] + options
     }
 
     /// Runs a command that asks this node's daemon.

@@ -56,6 +56,26 @@ import Testing
         }
     }
 
+    /// Its claim would be for ever, and nobody would found anything.
+    @Test func aMachineThatCannotRunTheDatastoreDoesNotStart() async throws {
+        try await withClusterLab(count: 1, policy: ["--nodes", "3"]) { cluster in
+            let node = cluster.nodes[0]
+            let start = try node.command(["--dns", "off"]).joined(separator: " ")
+            let hidden = try await node.host.attempt(
+                [
+                    "unshare", "--mount", "sh", "-c",
+                    "mount --bind /dev/null $(command -v etcd); \(start)",
+                ])
+            #expect(hidden.status == 1)
+            #expect(hidden.output.contains("etcd not found"), "\(hidden.output)")
+            let deviceless = try await node.host.attempt(
+                try node.command(["--interface", "none"]))
+            #expect(deviceless.status == 2)
+            #expect(deviceless.output.contains("--interface"), "\(deviceless.output)")
+            #expect(!FileManager.default.fileExists(atPath: node.state))
+        }
+    }
+
     @Test func withoutAPolicyTheMeshWorksAndFoundingIsRefused() async throws {
         try await withClusterLab(count: 2, policy: []) { cluster in
             try await cluster.start(cluster.nodes)
