@@ -94,8 +94,11 @@ extension Lab {
         }
     }
 
+    /// With everything in it; a symbolic link goes, not what it points at.
     private static func removeDirectory(_ path: String) {
-        for name in names(in: path) { unlink("\(path)/\(name)") }
+        for name in names(in: path) where unlink("\(path)/\(name)") != 0 {
+            removeDirectory("\(path)/\(name)")
+        }
         rmdir(path)
     }
 
