@@ -221,9 +221,15 @@ extension Node {
         }
     }
 
-    /// The addresses of connected members, for the next start.
+    /// The addresses of connected members, for the next start. A link-local address means nothing
+    /// without its interface (RFC 4007 section 6), whose number a restart may change: an address
+    /// that the member announces stands in for it.
     var peerCache: [UInt8] {
-        let addresses = members.keys.sorted().compactMap { members[$0]?.endpoint }.prefix(64)
+        let known = members.keys.sorted().compactMap { members[$0] }.filter { $0.endpoint != nil }
+        let addresses = known.compactMap { member in
+            ([member.endpoint].compactMap { $0 } + (member.record?.endpoints ?? []))
+                .first { !$0.ip.isLinkLocal }
+        }.prefix(64)
         var writer = ByteWriter()
         writer.write(UInt8(addresses.count))
         for address in addresses { address.encode(into: &writer) }
