@@ -3,6 +3,7 @@ import ClusterPlan
 import Configuration
 import Cryptography
 import HTTPAPI
+import LinuxIO
 import Logging
 import MeshBase
 import MeshNode
@@ -29,6 +30,10 @@ enum NodeLauncher {
         slot.fill(service.runtime)
         var services: [any Service] = [service]
         if let server { services.append(APIService(server: server)) }
+        let manager = ProcessInput.current.environment["NOTIFY_SOCKET"]
+        if let notification = ServiceNotification(socket: manager) {
+            services.append(NotificationService(notification: notification))
+        }
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(
                 services: services.map {
@@ -144,6 +149,17 @@ private struct APIService: Service {
         try await cancelWhenGracefulShutdown {
             try await server.run()
         }
+    }
+}
+
+/// Tells a service manager when the node works and when it leaves.
+private struct NotificationService: Service {
+    let notification: ServiceNotification
+
+    func run() async throws {
+        notification.ready()
+        try await gracefulShutdown()
+        notification.stopping()
     }
 }
 
