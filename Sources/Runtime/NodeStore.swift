@@ -40,11 +40,12 @@ final class NodeStore {
         membership = AtomicFile(
             name: "membership", kind: FileKind(tag: "EVme", version: 1), limit: 1_024,
             in: directory)
+        // A certificate that cannot be read is refused before anything is made.
+        let hasCertificate = try membership.load() != nil
         do throws(StorageError) {
             // A machine that has a certificate has voted, or might have: a register that is gone
             // is a register that is forgotten.
-            founding = try Self.register(
-                "founding", mayCreate: try membership.load() == nil, in: directory)
+            founding = try Self.register("founding", mayCreate: !hasCertificate, in: directory)
             isAmnesiac = false
         } catch .corrupt(let path, let detail) {
             // The node takes part in everything but voting. The damage stays where it is, so that

@@ -137,9 +137,7 @@ extension MeshTests {
                     for count in [0, 1, content.count / 2 - 1, content.count - 1] {
                         try content.prefix(count).write(to: machine.url(of: name))
                         try await machine.meetDamage(of: name, cutTo: count)
-                        for (name, file) in files {
-                            try file.content?.write(to: machine.url(of: name))
-                        }
+                        try machine.restore(files)
                     }
                 }
             }
@@ -157,6 +155,14 @@ extension MeshLab {
 }
 
 extension MeshMachine {
+    /// Makes the state directory hold these files and no others.
+    fileprivate func restore(_ files: [String: StateFile]) throws {
+        for name in (try snapshot() ?? [:]).keys where files[name] == nil {
+            try FileManager.default.removeItem(at: url(of: name))
+        }
+        for (name, file) in files { try file.content?.write(to: url(of: name)) }
+    }
+
     fileprivate func url(of name: String) -> URL { URL(fileURLWithPath: "\(state)/\(name)") }
 
     /// Fails unless `up` with these further options ends with `code` and one line that contains
