@@ -110,6 +110,9 @@ let package = Package(
                 "ClusterHost", logging, lifecycle, arguments,
             ], swiftSettings: settings),
 
+        tests("MeshBaseTests", ["MeshBase"]),
+        tests("NetAddressTests", ["NetAddress", "MeshBase"]),
+        tests("MeshNodeTests", values + cores + ["MeshNode", "Simulator"]),
         tests("PathDiscoveryTests", values + ["PathDiscovery"]),
         tests("WireGuardTests", values + ["WireGuard"]),
         tests("VectorTests", values + ["WireGuard"]),
@@ -120,7 +123,7 @@ let package = Package(
         tests("ClusterPlanTests", values + ["ClusterPlan"]),
         tests("LinuxIOTests", values + ["LinuxIO", "CLinux"]),
         tests("StorageTests", ["Storage", "MeshBase", "Cryptography"]),
-        tests("SimulationTests", ["Simulator", "MeshBase", "MeshNode", "Consensus"]),
+        tests("SimulationTests", values + cores + ["Simulator", "MeshNode"]),
         tests("ConfigurationTests", values + ["Configuration"]),
         tests("HTTPAPITests", ["HTTPAPI", "Configuration", "NetAddress"]),
         .executableTarget(
