@@ -99,11 +99,30 @@ extension Node {
         swim.fingerprint(into: &fingerprint)
         founding.fingerprint(into: &fingerprint)
         cluster.fingerprint(into: &fingerprint)
+        discovery?.fingerprint(into: &fingerprint)
         fingerprint.mix(ipv4?.description ?? "-")
+        fingerprint.mix(UInt64(addressStrength.rawValue))
+        fingerprint.mix(nextSearch)
+        fingerprint.mix(isLeaving)
+        for identifier in pendingPings.keys.sorted() { fingerprint.mix(UInt64(identifier)) }
         for node in members.keys.sorted() {
             fingerprint.mix(node)
-            fingerprint.mix(UInt64(members[node]?.state.rawValue ?? 0))
+            members[node]?.fingerprint(into: &fingerprint)
         }
+    }
+}
+
+extension Member {
+    func fingerprint(into fingerprint: inout Fingerprint) {
+        fingerprint.mix(certificate.encode())
+        fingerprint.mix(record?.encode() ?? [])
+        fingerprint.mix(UInt64(state.rawValue))
+        fingerprint.mix(isConnected)
+        fingerprint.mix(UInt64(sending?.localIndex ?? 0))
+        for session in sessions { fingerprint.mix(UInt64(session.localIndex)) }
+        fingerprint.mix(endpoint?.description ?? "-")
+        fingerprint.mix(ipv4?.description ?? "-")
+        for frame in waiting.elements { fingerprint.mix(frame) }
     }
 }
 

@@ -226,6 +226,9 @@ extension Simulation {
     /// The node of a machine, `nil` while it is down.
     package func node(of index: Int) -> Node? { machines[index].node }
 
+    /// What the clocks of a machine say.
+    package func clock(of index: Int) -> Now { machines[index].clock.now(now) }
+
     /// What every machine has sent so far.
     package var traffic: [SimulatedTraffic] { machines.map(\.traffic) }
 

@@ -27,6 +27,14 @@ struct SimulatedDatastores {
         }
     }
 
+    /// Whether a founding knows `node` as founder, member or agent.
+    func knows(_ node: NodeID) -> Bool {
+        clusters.values.contains { cluster in
+            cluster.founder == node || cluster.members.contains { $0.id == node.bytes.prefix64 }
+                || cluster.agents.contains { $0.node == node }
+        }
+    }
+
     /// Carries out one command of `node`.
     mutating func execute(
         _ command: HostCommand, of node: NodeID, disk: inout SimulatedDisk,

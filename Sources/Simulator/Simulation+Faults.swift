@@ -1,4 +1,5 @@
 import ClusterPlan
+import Cryptography
 import MeshBase
 import MeshNode
 import NetAddress
@@ -50,7 +51,9 @@ extension Simulation {
         let machine = machines[index]
         precondition(!machine.isUp, "a running machine keeps its disk")
         diskLosses += 1
-        if machine.disk.datastore != .none || machine.ownedClaim { grievousLosses += 1 }
+        var keys = SeededGenerator(seed: machine.disk.identitySeed)
+        let identity = SigningKey(seed: SecretBytes(keys.bytes32())).publicKey
+        if machine.ownedClaim || datastores.knows(identity) { grievousLosses += 1 }
         machine.disk = SimulatedDisk(identitySeed: random.next())
         machine.written = [:]
         machine.ownedClaim = false

@@ -29,6 +29,9 @@ package final class Simulation {
     var grievousLosses = 0
     var faultsAreOver = false
     var addressesGiven: UInt32 = 0
+    /// Keeps a copy of every datagram that arrives, for tests that replay them.
+    package var recordsDatagrams = false
+    private var recorded: [(machine: Int, bytes: [UInt8], source: SocketAddress)] = []
     private var queue = EventQueue<SimulatedEvent>()
     private var trace = Fingerprint()
     private var nextCheck = BootInstant.zero
@@ -258,12 +261,18 @@ package final class Simulation {
     private func deliver(_ bytes: [UInt8], to machine: SimulatedMachine, from source: SocketAddress)
     {
         guard machine.isUp else { return }
+        if recordsDatagrams { recorded.append((machine.index, bytes, source)) }
         trace.mix(bytes.count)
         guard bytes.first == 4 else {
             step(machine, .datagram(bytes, from: source))
             return
         }
         for input in machine.openPacket(bytes, from: source, at: now) { step(machine, input) }
+    }
+
+    /// What has arrived at a machine since ``recordsDatagrams`` was set, oldest first.
+    package func recordedDatagrams(to index: Int) -> [([UInt8], SocketAddress)] {
+        recorded.filter { $0.machine == index }.map { ($0.bytes, $0.source) }
     }
 
     func tell(_ text: String) {

@@ -35,6 +35,17 @@ private func run(_ options: SimulationOptions, seconds: Int64) -> Simulation {
     #expect(run(options, seconds: 40).traceHash != first.traceHash)
 }
 
+/// As above with everything that can go wrong, through healing.
+@Test(arguments: [UInt64(5), 14, 477]) func aHostileSeedReplaysToTheSameTrace(seed: UInt64) {
+    var options = SimulationOptions.hostile(seed: seed)
+    options.hashesEveryStep = true
+    let first = Trial(options, faultsFor: .seconds(45))
+    let second = Trial(options, faultsFor: .seconds(45))
+    #expect(first.simulation.steps == second.simulation.steps)
+    #expect(first.simulation.traceHash == second.simulation.traceHash)
+    #expect(first.simulation.story == second.simulation.story)
+}
+
 @Test func fiveMachinesFoundOneClusterOfThreeServersAndTwoAgents() {
     let options = SimulationOptions(
         seed: 3, machines: 5, policy: GenesisPolicy(voterLimit: 5, servers: 3))
