@@ -23,7 +23,8 @@ package struct Fingerprint: Sendable {
     }
 
     package mutating func mix(_ bytes: some Collection<UInt8>) {
-        mix(UInt64(bytes.count))
+        // The top bit keeps a length apart from a number.
+        mix(UInt64(bytes.count) | 1 << 63)
         var word: UInt64 = 0
         var filled = 0
         for byte in bytes {
@@ -47,6 +48,7 @@ package struct Fingerprint: Sendable {
     }
 
     package mutating func mix(_ instant: BootInstant?) {
-        mix(instant.map { $0.nanoseconds } ?? .max)
+        mix(instant != nil)
+        if let instant { mix(instant.nanoseconds) }
     }
 }

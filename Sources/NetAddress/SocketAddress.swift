@@ -24,7 +24,7 @@ extension SocketAddress: CustomStringConvertible {
     /// Parses a literal address with a port; host names are not resolved.
     package init?(_ text: String) {
         guard let (host, port) = splitHostPort(text) else { return nil }
-        let parts = host.split(separator: "%", maxSplits: 1)
+        let parts = host.split(separator: "%", maxSplits: 1, omittingEmptySubsequences: false)
         guard let first = parts.first, let ip = IPAddress(String(first)) else { return nil }
         var scope: UInt32 = 0
         if parts.count == 2 {

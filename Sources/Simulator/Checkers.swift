@@ -125,7 +125,7 @@ extension Simulation {
         if !ledgersAgree { result.append("ledgers differ") }
         result += addressComplaints
         result += writeComplaints
-        if let policy = options.policy, policy.foundsFromTokenAlone, grievousLosses == 0 {
+        if let policy = options.policy, policy.foundsFromTokenAlone, !needsAPerson {
             let (servers, agents) = clusterMembers
             let wanted = min(policy.servers, machines.count - options.agents)
             if servers != wanted || servers + agents != machines.count {
@@ -133,6 +133,12 @@ extension Simulation {
             }
         }
         return result
+    }
+
+    /// Whether a disk was lost on which the founding or a place in the datastore depended: what
+    /// becomes of the cluster then is not for machines to decide.
+    package var needsAPerson: Bool {
+        lostClaim || lostIdentities.contains { datastores.knows($0) }
     }
 
     /// Whether every running node holds the same ledger.

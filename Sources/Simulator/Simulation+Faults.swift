@@ -52,8 +52,8 @@ extension Simulation {
         precondition(!machine.isUp, "a running machine keeps its disk")
         diskLosses += 1
         var keys = SeededGenerator(seed: machine.disk.identitySeed)
-        let identity = SigningKey(seed: SecretBytes(keys.bytes32())).publicKey
-        if machine.ownedClaim || datastores.knows(identity) { grievousLosses += 1 }
+        lostIdentities.insert(SigningKey(seed: SecretBytes(keys.bytes32())).publicKey)
+        if machine.ownedClaim { lostClaim = true }
         machine.disk = SimulatedDisk(identitySeed: random.next())
         machine.written = [:]
         machine.ownedClaim = false
@@ -148,8 +148,9 @@ extension Simulation {
         guard !faultsAreOver else { return }
         defer { scheduleCrash(of: machine.index) }
         guard machine.isUp else { return }
-        if chance(options.faults.orderlyStop) { step(machine, .command(.leave)) }
-        if chance(options.faults.crashMidway) {
+        if chance(options.faults.orderlyStop) {
+            step(machine, .command(.leave))
+        } else if chance(options.faults.crashMidway) {
             machine.actionsUntilCrash = Int(random.next() % 4)
             return
         }

@@ -24,9 +24,10 @@ package final class Simulation {
     /// The machines of one side while the network is split.
     var partition: Set<Int> = []
     var diskLosses = 0
-    /// Disks that were lost together with a datastore or a claim to found one: such a loss may
-    /// need a person.
-    var grievousLosses = 0
+    /// Who is gone with its disk.
+    var lostIdentities: Set<NodeID> = []
+    /// A machine lost its disk that held or sought the claim to found.
+    var lostClaim = false
     var faultsAreOver = false
     var addressesGiven: UInt32 = 0
     /// Keeps a copy of every datagram that arrives, for tests that replay them.

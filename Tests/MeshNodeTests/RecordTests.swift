@@ -84,7 +84,8 @@ func machineRecordsComeBack(strength: ClaimStrength) throws {
     for round in 0..<20_000 {
         var hostile = bytes
         if round.isMultiple(of: 2) {
-            hostile[Int(random.next() % UInt64(bytes.count))] = UInt8(truncatingIfNeeded: random.next())
+            hostile[Int(random.next() % UInt64(bytes.count))] = UInt8(
+                truncatingIfNeeded: random.next())
         } else {
             hostile = random.bytes(Int(random.next() % 80))
             if !hostile.isEmpty { hostile[0] = 1 }
@@ -96,7 +97,9 @@ func machineRecordsComeBack(strength: ClaimStrength) throws {
     }
 }
 
-@Test(arguments: ["", "-a", "a-", "a.b", "a b", "ä", "a\u{0}", "a_b", String(repeating: "a", count: 64)])
+@Test(arguments: [
+    "", "-a", "a-", "a.b", "a b", "ä", "a\u{0}", "a_b", String(repeating: "a", count: 64),
+])
 func hostnamesAreOneLabel(name: String) {
     #expect(!MachineRecord.isValidHostname(name))
     #expect(MachineRecord.isValidHostname(MachineRecord.hostnameLabel(from: name)))
