@@ -48,7 +48,8 @@ package struct Fingerprint: Sendable {
     }
 
     package mutating func mix(_ instant: BootInstant?) {
-        mix(instant != nil)
-        if let instant { mix(instant.nanoseconds) }
+        guard let instant else { return mix(UInt64.max) }
+        mix(UInt64.max - 1)
+        mix(instant.nanoseconds)
     }
 }
