@@ -174,12 +174,20 @@ extension Node {
     /// Whether this node keeps a session with `node` without being asked: with everybody in a
     /// small mesh, with its neighbours on the ring of hashed ids in a larger one.
     func wantsSession(with node: NodeID) -> Bool {
-        guard members[node] != nil, !isLeaving else { return false }
-        if members.count <= Node.ringNeighbours { return true }
+        guard let member = members[node], !isLeaving else { return false }
+        if members.count <= Node.ringNeighbours || decidesFounding(with: member) { return true }
         return ringNeighbours().contains(node)
     }
 
     static let ringNeighbours = 8
+
+    /// Voters talk to all voters until the founding is over: a quorum is more than neighbours. The
+    /// policy bounds how many they are.
+    private func decidesFounding(with member: Member) -> Bool {
+        configuration.token.policy != nil && toldSummary?.phase != .ready
+            && configuration.certificate.roles.contains(.voter)
+            && member.certificate.roles.contains(.voter)
+    }
 
     /// Half of the neighbours before us and half behind us on the ring; the same relation from
     /// both ends.

@@ -99,7 +99,7 @@ private func expectQuicklyWell(
 
 // MARK: - Addresses
 
-@Test func amemberMovesToAnotherAddress() {
+@Test func aMemberMovesToAnotherAddress() {
     let world = Simulation(options: SimulationOptions(seed: 31, machines: 3))
     expectQuicklyWell(world)
     for _ in 0..<3 {
@@ -173,11 +173,19 @@ private func expectQuicklyWell(
     expectQuicklyWell(Simulation(options: options))
 }
 
-/// More voters than the eight neighbours with which a node keeps sessions of its own accord.
-@Test func manyVotersFindAQuorum() {
-    let world = Simulation(options: SimulationOptions(seed: 43, machines: 24, policy: voters(24)))
+/// More voters than the eight neighbours with which a node keeps sessions of its own accord, and
+/// all of them know all others from their disks, so that nobody is met by chance.
+@Test func manyVotersFindAQuorumAfterAPowerCut() {
+    let count = 20
+    var options = SimulationOptions(seed: 43, machines: count, policy: voters(count))
+    options.startSpread = .zero
+    let world = Simulation(options: options)
+    world.run(until: world.now + .seconds(2))
+    let known = (0..<count).compactMap { world.node(of: $0)?.members.count }
+    #expect(known.allSatisfy { $0 == count - 1 })
+    for index in 0..<count { world.crash(index, downTime: .seconds(1)) }
     let isReady = world.run(until: world.now + .seconds(120)) { world in
-        (0..<24).allSatisfy { world.status(of: $0)?.founding.phase == .ready }
+        (0..<count).allSatisfy { world.status(of: $0)?.founding.phase == .ready }
     }
     let view = world.status(of: 0)?.founding
     #expect(isReady, "\(view?.answering ?? 0) of \(view?.quorum ?? 0): \(view?.reason ?? "")")
