@@ -3,6 +3,8 @@ import Foundation
 /// Something that carries packets from a to b.
 struct Candidate {
     let name: String
+    /// The cipher of its packets.
+    let suite: String
     /// Where iperf3 in a finds its server in b.
     let target: String
     /// The processes whose CPU time is the price.
@@ -12,11 +14,11 @@ struct Candidate {
 extension Lab {
     /// No tunnel: what the wire itself can do.
     func bareWire() -> Candidate {
-        Candidate(name: "bare veth", target: Side.b.outer, processes: [])
+        Candidate(name: "bare veth", suite: "none", target: Side.b.outer, processes: [])
     }
 
-    func edgevpn(binary: String, keys: [Side: KeyPair]) throws -> Candidate {
-        let version = try execute([binary, "--version"], mayFail: true)
+    /// A plain WireGuard tunnel of ours.
+    func tunnel(binary: String, version: String, keys: [Side: KeyPair]) throws -> Candidate {
         var processes: [Process] = []
         for side in Side.allCases {
             guard let own = keys[side], let peer = keys[side.other] else { continue }
@@ -33,16 +35,15 @@ extension Lab {
                 Endpoint = \(side.other.outer):7101
 
                 """
-            _ = FileManager.default.createFile(
-                atPath: path, contents: Data(text.utf8), attributes: [.posixPermissions: 0o600])
+            try write(text, to: path)
             processes.append(
                 try start(
                     inside(side, [binary, "tunnel", "--config", path, "--interface", "edge0"]),
                     log: "edge-\(side.rawValue)"))
         }
-        let number = version.status == 0 ? version.output.firstLine : "this build"
         return Candidate(
-            name: "edgevpn-swift (\(number))", target: "10.211.1.2", processes: processes)
+            name: "edgevpn-swift \(version) tunnel", suite: wireguardSuite, target: "10.211.1.2",
+            processes: processes)
     }
 
     func wireguardGo(binary: String, keys: [Side: KeyPair]) throws -> Candidate {
@@ -59,9 +60,7 @@ extension Lab {
             guard let own = keys[side], let peer = keys[side.other] else { continue }
             let device = "wgo-\(name)\(side.rawValue)".short
             let path = "\(directory)/wgo-\(side.rawValue).key"
-            _ = FileManager.default.createFile(
-                atPath: path, contents: Data(own.secret.utf8),
-                attributes: [.posixPermissions: 0o600])
+            try write(own.secret, to: path)
             try execute(
                 inside(
                     side,
@@ -75,9 +74,20 @@ extension Lab {
                 prefix + ["address", "add", "10.211.2.\(side.number)/24", "dev", device])
             try execute(prefix + ["link", "set", device, "mtu", "1420", "up"])
         }
-        return Candidate(name: version, target: "10.211.2.2", processes: processes)
+        return Candidate(
+            name: version, suite: wireguardSuite, target: "10.211.2.2", processes: processes)
+    }
+
+    /// Writes a file that no other user can read.
+    func write(_ text: String, to path: String) throws {
+        let made = FileManager.default.createFile(
+            atPath: path, contents: Data(text.utf8), attributes: [.posixPermissions: 0o600])
+        guard made else { throw Failure("cannot write \(path)") }
     }
 }
+
+/// The only one of WireGuard (its protocol paper, section 5.4), named as `status` would.
+private let wireguardSuite = "chacha20-poly1305"
 
 struct KeyPair {
     let secret: String

@@ -1,23 +1,26 @@
 import Foundation
 
-/// Compares the tunnel with wireguard-go and with no tunnel at all, on this machine, now.
+/// Compares our plain tunnel and our mesh with wireguard-go and with no tunnel at all, on this
+/// machine, now.
 ///
 ///     sudo swift run -c release --package-path Benchmarks run
 ///         [--binary .build/release/edgevpn-swift] [--wireguard-go wireguard-go]
-///         [--rounds 3] [--seconds 2] [--all-cpus]
+///         [--rounds 5] [--seconds 2] [--all-cpus] [--write docs/benchmarks.md]
 ///
 /// Candidates take turns inside each round, so that a noisy minute falls on all of them. A sample
-/// during which the hypervisor took more than 5 % of the machine is taken again, three times at
-/// most. Ratios are of medians within one run; figures of different runs are not comparable.
+/// during which the hypervisor took more than 5 % of the CPU is taken again, three times at most,
+/// and the least disturbed one counts. Ratios are of medians within one run; figures of different
+/// runs are not comparable. `--write` also draws a chart beside the document.
 @main
 enum Run {
     static func main() throws {
+        let arguments = Array(CommandLine.arguments.dropFirst())
         var options = [
             "--binary": ".build/release/edgevpn-swift", "--wireguard-go": "wireguard-go",
-            "--rounds": "3", "--seconds": "2",
+            "--rounds": "5", "--seconds": "2", "--write": "",
         ]
         var processor: Int? = 0
-        var words = CommandLine.arguments.dropFirst()
+        var words = arguments[...]
         while let word = words.popFirst() {
             if word == "--all-cpus" {
                 processor = nil
@@ -32,64 +35,70 @@ enum Run {
             let binary = options["--binary"], let other = options["--wireguard-go"]
         else { throw Failure("--rounds and --seconds take positive numbers") }
         guard getuid() == 0 else { throw Failure("namespaces need root") }
-        for tool in ["ip", "iperf3", "ping", "taskset", "wg", other] {
-            let found = try execute(["which", tool], mayFail: true)
-            if found.status != 0 { throw Failure("\(tool) is not installed") }
+        for tool in ["ip", "iperf3", "ping", "taskset", "wg", other] where !isInstalled(tool) {
+            throw Failure("\(tool) is not installed")
         }
         let path = URL(fileURLWithPath: binary).path
         guard FileManager.default.isExecutableFile(atPath: path) else {
             throw Failure("\(path) is missing; build it with: swift build -c release")
         }
-        try compare(
+        let report = try compare(
             binary: path, other: other, rounds: rounds, seconds: seconds, processor: processor)
+        print("\n" + report.table())
+        if let document = options["--write"], !document.isEmpty {
+            try report.write(to: document, arguments: arguments)
+        }
     }
 
-    static func compare(
+    private static func compare(
         binary: String, other: String, rounds: Int, seconds: Int, processor: Int?
-    ) throws {
+    ) throws -> Report {
         let lab = try Lab(processor: processor)
         defer { lab.remove() }
         let keys = [Side.a: try KeyPair(), .b: try KeyPair()]
+        let version = try execute([binary, "--version"]).output.firstLine
+        let mesh = try lab.mesh(binary: binary, version: version)
         let candidates = [
-            try lab.edgevpn(binary: binary, keys: keys),
+            try lab.tunnel(binary: binary, version: version, keys: keys), mesh,
             try lab.wireguardGo(binary: other, keys: keys), lab.bareWire(),
         ]
         for candidate in candidates { try lab.waitUntilReachable(candidate) }
-        var samples = [[Sample]](repeating: [], count: candidates.count)
+        var columns = zip(candidates, lab.idle(candidates, seconds: Report.idleSeconds)).map {
+            Column(candidate: $0, once: $1)
+        }
         for round in 1...rounds {
-            for (index, candidate) in candidates.enumerated() {
+            for index in columns.indices {
+                let candidate = columns[index].candidate
                 var sample = try lab.sample(candidate, seconds: seconds)
                 var repeats = 0
-                while sample.steal > 0.05, repeats < 3 {
+                while sample.steal > Report.stealLimit, repeats < 3 {
                     repeats += 1
-                    sample = try lab.sample(candidate, seconds: seconds)
+                    let again = try lab.sample(candidate, seconds: seconds)
+                    if again.steal < sample.steal { sample = again }
                 }
-                let steal = String(format: "%.1f", sample.steal * 100)
-                print("round \(round) of \(rounds), \(candidate.name): steal \(steal) %")
-                samples[index].append(sample)
+                columns[index].samples.append(sample)
+                columns[index].repeats += repeats
+                let steal = String(format: "steal %.1f %%", sample.steal * 100)
+                print("round \(round) of \(rounds), \(candidate.name): \(steal)", terminator: ", ")
+                print("load \(sample.load), taken again \(repeats) times")
             }
         }
-        report(candidates, samples, processor: processor)
+        for index in columns.indices {
+            columns[index].once[.loadedMemory] = columns[index].candidate.residentMebibytes()
+        }
+        guard try lab.meshSuite(binary: binary) == mesh.suite else {
+            throw Failure("the mesh changed its suite on the way; nothing is reported")
+        }
+        let control = try execute(
+            lab.inside(.a, ["sysctl", "-n", "net.ipv4.tcp_congestion_control"]))
+        return Report(
+            columns: columns, processor: processor, seconds: seconds,
+            congestionControl: control.output.firstLine)
     }
+}
 
-    static func report(_ candidates: [Candidate], _ samples: [[Sample]], processor: Int?) {
-        let place = processor.map { "everything on CPU \($0)" } ?? "all CPUs"
-        print("\nMedians of \(samples[0].count) rounds, \(place), MTU 1420:\n")
-        let names = candidates.map(\.name)
-        print("| | " + names.joined(separator: " | ") + " | ratio |")
-        print("|---|" + String(repeating: "---|", count: names.count + 1))
-        for metric in Metric.allCases {
-            let medians = samples.map { median($0.compactMap { $0.values[metric] }) }
-            let cells = medians.map { $0.map { String(format: "%.2f", $0) } ?? "-" }
-            var ratio = "-"
-            if let ours = medians[0], let theirs = medians[1], ours > 0, theirs > 0 {
-                let value = metric.isBetterWhenLarger ? ours / theirs : theirs / ours
-                ratio = String(format: "%.2f", value)
-            }
-            print("| \(metric.rawValue) | " + cells.joined(separator: " | ") + " | \(ratio) |")
-        }
-        print("\nThe ratio compares the first two columns; above 1 the first is better.")
-    }
+func isInstalled(_ tool: String) -> Bool {
+    (try? execute(["which", tool], mayFail: true))?.status == 0
 }
 
 extension Lab {
@@ -99,11 +108,13 @@ extension Lab {
             if try execute(ping, mayFail: true).status == 0 { return }
             Thread.sleep(forTimeInterval: 0.1)
         }
-        let logs = (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []
-        let texts = logs.filter { $0.hasSuffix(".log") }.map { log in
-            "\(log): "
-                + ((try? String(contentsOfFile: "\(directory)/\(log)", encoding: .utf8)) ?? "")
-        }
-        throw Failure("\(candidate.name) does not answer\n" + texts.joined(separator: "\n"))
+        throw Failure("\(candidate.name) does not answer\n" + logs())
+    }
+
+    /// What the started programs wrote.
+    func logs() -> String {
+        let files = (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []
+        return files.filter { $0.hasSuffix(".log") }.sorted()
+            .map { "\($0): " + Machine.text("\(directory)/\($0)") }.joined(separator: "\n")
     }
 }

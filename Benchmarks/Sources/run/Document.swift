@@ -1,0 +1,90 @@
+import Foundation
+
+extension Report {
+    /// Writes the document, and the chart beside it under the same name with the ending svg.
+    func write(to path: String, arguments: [String]) throws {
+        let document = URL(fileURLWithPath: path)
+        let chart = document.deletingPathExtension().appendingPathExtension("svg")
+        try chartSVG().write(to: chart, atomically: true, encoding: .utf8)
+        let text = try self.document(arguments: arguments, chart: chart.lastPathComponent)
+        try text.write(to: document, atomically: true, encoding: .utf8)
+    }
+
+    private func document(arguments: [String], chart: String) throws -> String {
+        let date = ISO8601DateFormatter()
+        date.formatOptions = [.withFullDate]
+        // Other people's directories say nothing; only the programs' names do.
+        let words = arguments.map { $0.hasPrefix("/") ? ($0 as NSString).lastPathComponent : $0 }
+        let iperf = try execute(["iperf3", "--version"]).output.firstLine
+        var machine = Machine.description(congestionControl: congestionControl)
+        machine.append(("iperf3", iperf))
+        machine.append(("date", date.string(from: Date())))
+        let rows = machine.map { "| \($0.0) | \($0.1) |" }.joined(separator: "\n")
+        return """
+            # Benchmarks
+
+            One program writes this page; do not edit it. It compares, on one machine and in one
+            run, two processes of each candidate that carry packets between two network namespaces.
+
+            ![Our tunnel and our mesh beside wireguard-go](\(chart))
+
+            ## Result
+
+            Medians of \(rounds) rounds, \(seconds) s per sample, \(place), MTU 1420. The ratio says
+            how many times better than \(columns[2].candidate.name) the column of that cipher is.
+
+            \(table())
+            \(disturbance())
+
+            ## Machine
+
+            | | |
+            |---|---|
+            \(rows)
+
+            ## How to repeat it
+
+            Directories are left out. It needs root, iperf3, ping, taskset and wg.
+
+                sudo swift run -c release --package-path Benchmarks run \(words.joined(separator: " "))
+
+            - Candidates take turns inside each round, over one veth pair with MTU 1500. iperf3 runs
+              in both namespaces\(processor == nil ? "" : ", on the same CPU as the candidates").
+            - With everything on one CPU, throughput is the inverse of all work per bit, iperf3's and
+              the kernel's included. Other programs on that CPU lower it. Work per VPN CPU second
+              counts user and system time of the candidate's two processes, so they disturb it less.
+            - The 64 bytes of UDP are payload. When more is asked for than fits on the CPU, iperf3
+              itself sends less than that, and the more so the more the candidate takes; look at
+              what was sent before you compare losses. Loss at an equal rate has a row of its own.
+            - A ping takes its turn on the CPU like everything else. 400 of them, 5 ms apart, make
+              one sample; its 99th percentile is the fifth-longest.
+            - Idle figures are of \(Self.idleSeconds) s without traffic, before the first round.
+              Resident memory includes pages that processes share, such as libraries.
+            - Ratios hold within this run only. The version of wireguard-go decides: releases before
+              its TUN and UDP offloads (2023) are several times slower than later ones.
+
+            ## Smallest and largest sample
+
+            \(spread())
+            ## Not measured
+
+            - Our own engine with a null cipher, the limit of this architecture.
+            - More than two cores\(processor == nil ? "" : ", and in this run more than one").
+            - Real networks: loss, long round trips, network cards and their offloads.
+            - Kernel WireGuard, relayed paths, many peers, handshakes per second.
+            \(others())
+            """
+    }
+
+    private func others() -> String {
+        let lines = [
+            ("nebula", "nebula"), ("tinc", "tincd"), ("openvpn", "openvpn"),
+            ("fastd", "fastd"),
+        ].map { name, program in
+            "- \(name): "
+                + (isInstalled(program)
+                    ? "installed, but this program does not drive it." : "not installed.")
+        }
+        return lines.joined(separator: "\n") + "\n"
+    }
+}
