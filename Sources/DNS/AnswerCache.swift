@@ -24,6 +24,8 @@ package struct AnswerCache {
         var reply: UpstreamReply
         var storedAt: BootInstant
         var wasUsed: Bool
+        /// When nobody could say something newer.
+        var failedAt: BootInstant?
     }
 
     struct Hit {
@@ -31,6 +33,10 @@ package struct AnswerCache {
         /// Whole seconds since the reply arrived.
         let age: UInt32
         let isStale: Bool
+        /// Less than a tenth of the lifetime is left of an answer worth fetching anew.
+        let endsSoon: Bool
+        /// A search for something newer failed a moment ago.
+        let failedLately: Bool
     }
 
     /// Larger replies are rare and would let a few names fill the cache.
@@ -39,6 +45,10 @@ package struct AnswerCache {
     private static let maximumBytes = 8 << 20
     /// RFC 8767 section 5 allows one to three days; an hour bridges an upstream's restart.
     private static let staleWindow: Duration = .seconds(3600)
+    /// Between searches for something newer than a stale answer (RFC 8767 section 5).
+    private static let retryInterval: Duration = .seconds(30)
+    /// Shorter lifetimes say that the answer is wanted fresh, not early.
+    private static let minimumPrefetchLifetime: UInt32 = 10
 
     package init(capacity: Int) {
         self.capacity = max(1, capacity)
@@ -54,7 +64,20 @@ package struct AnswerCache {
         guard now < expiry + AnswerCache.staleWindow else { return nil }
         slots[position].wasUsed = true
         let age = UInt32(clamping: (now - slot.storedAt).components.seconds)
-        return Hit(reply: slot.reply, age: age, isStale: now >= expiry)
+        let lifetime = slot.reply.lifetime
+        let endsSoon =
+            lifetime >= AnswerCache.minimumPrefetchLifetime && slot.reply.isPositive
+            && age >= lifetime - lifetime / 10
+        let failedLately = slot.failedAt.map { now < $0 + AnswerCache.retryInterval } ?? false
+        return Hit(
+            reply: slot.reply, age: age, isStale: now >= expiry, endsSoon: endsSoon,
+            failedLately: failedLately)
+    }
+
+    /// Remembers that the upstreams had nothing for `key`.
+    mutating func noteFailure(_ key: QuestionKey, at now: BootInstant) {
+        guard let position = index[key] else { return }
+        slots[position].failedAt = now
     }
 
     /// Keeps `reply` when it may be kept.
@@ -110,6 +133,7 @@ package struct AnswerCache {
         for slot in slots {
             fingerprint.mix(slot.key.question.name.wire)
             fingerprint.mix(slot.storedAt)
+            fingerprint.mix(slot.failedAt)
             slot.reply.fingerprint(into: &fingerprint)
         }
     }

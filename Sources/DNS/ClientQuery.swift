@@ -9,6 +9,11 @@ struct ClientQuery {
     /// The offset behind the question; bytes 12..<questionEnd are repeated in the response.
     let questionEnd: Int
     let edns: EDNS?
+    /// The COOKIE option of the response; empty when the query had none.
+    var cookie: [UInt8] = []
+    /// Aliases of our zone that lead to ``target``, which an upstream is asked for.
+    var aliases: [ResourceRecord] = []
+    var target: DNSName?
 
     /// The most bytes that a response over UDP may have.
     var payloadLimit: Int {
@@ -37,17 +42,22 @@ struct ClientQuery {
 
     /// Adds the OPT record, which a response has exactly when its query had one.
     func finish(_ writer: inout DNSWriter, _ code: ResponseCode = .noError) {
-        guard let edns else { return }
-        writer.write(
-            EDNS(extendedCode: UInt8(code.rawValue >> 4), dnssecOK: edns.dnssecOK))
+        guard let options = responseOptions(code) else { return }
+        writer.write(options)
+    }
+
+    /// What the OPT record of a response says, if it has one.
+    func responseOptions(_ code: ResponseCode = .noError) -> EDNS? {
+        guard let edns else { return nil }
+        var result = EDNS(
+            extendedCode: UInt8(code.rawValue >> 4), dnssecOK: edns.dnssecOK)
+        result.cookie = cookie
+        return result
     }
 
     /// Bytes of the OPT record that ``finish(_:_:)`` adds.
-    var trailerSize: Int { edns == nil ? 0 : optionsRecordSize }
+    var trailerSize: Int { responseOptions()?.size ?? 0 }
 }
-
-/// An OPT record without options.
-let optionsRecordSize = 11
 
 /// What became of bytes that claim to be a query.
 enum QueryVerdict {
@@ -92,7 +102,9 @@ private func decodeQuery(
         let head = try reader.readRecordHead()
         if head.type == .opt {
             guard edns == nil, head.name.isRoot else { throw .field("OPT record") }
-            edns = head.edns
+            var options = head.edns
+            try options.readOptions(&reader, to: head.dataEnd)
+            edns = options
         }
         reader.offset = head.dataEnd
     }

@@ -52,8 +52,9 @@ package struct DNSMessage: Hashable, Sendable {
         let head = try reader.readRecordHead()
         guard head.type != .opt else {
             guard edns == nil, head.name.isRoot else { throw .field("OPT record") }
-            edns = head.edns
-            reader.offset = head.dataEnd
+            var options = head.edns
+            try options.readOptions(&reader, to: head.dataEnd)
+            edns = options
             return nil
         }
         let data = try reader.readData(head)

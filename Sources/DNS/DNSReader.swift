@@ -115,7 +115,7 @@ struct DNSReader {
         case .mx: data = .mx(preference: try readUInt16(), exchange: try readName())
         case .txt: data = .txt(try readTexts(to: head.dataEnd))
         case .srv: data = .srv(try readServiceLocation())
-        default: data = .opaque(head.type, try readBytes(count))
+        default: data = .opaque(head.type, try readOpaque(head.type, to: head.dataEnd))
         }
         guard offset == head.dataEnd else { throw .field("data length") }
         return data

@@ -97,16 +97,9 @@ struct DNSWriter {
         increment(section)
     }
 
-    /// Appends an OPT record without options to the additional section.
+    /// Appends an OPT record to the additional section.
     mutating func write(_ edns: EDNS) {
-        write(UInt8(0))
-        write(RecordType.opt.rawValue)
-        write(edns.payloadSize)
-        write(edns.extendedCode)
-        write(edns.version)
-        write(UInt16(edns.dnssecOK ? 0x8000 : 0))
-        write(UInt16(0))
-        increment(.additional)
+        edns.append(to: &bytes)
     }
 
     /// Names are compressed in the data of RFC 1035's own types only (RFC 3597 section 4).

@@ -36,7 +36,7 @@ extension NameTable {
     /// exists when some address lies under it.
     func resolveReverse(_ question: DNSQuestion, apex: DNSName, into answer: inout NameAnswer) {
         if question.name == apex {
-            answer.answers = apexRecords(apex).filter { $0.matches(question.type) }
+            answer.answers = apexRecords(apex).selected(by: question.type)
             answer.needsAuthority = answer.answers.isEmpty
             return
         }

@@ -12,6 +12,8 @@ package struct NameTable: Sendable {
     package let rejectedHosts: [String]
     let reverseZones: [ReverseZone]
     let reverseHosts: [ReverseHost]
+    /// The overlay's address blocks.
+    let prefixes: [IPPrefix]
     /// Records by owner. Names between an owner and the zone are present without records, so that
     /// they exist (RFC 4592 section 2.2.2).
     private let owners: [DNSName: [ResourceRecord]]
@@ -50,6 +52,7 @@ package struct NameTable: Sendable {
             mailbox: zone.prepending(Array("hostmaster".utf8)) ?? zone, serial: serial,
             refresh: 3600, retry: 600, expire: 86_400, minimum: NameTable.negativeTTL)
         owners = builder.owners
+        self.prefixes = prefixes
         reverseZones = prefixes.sorted().flatMap(ReverseZone.zones)
         reverseHosts = builder.reverse.sorted()
     }
@@ -98,7 +101,7 @@ package struct NameTable: Sendable {
                 answer.needsAuthority = true
                 return
             }
-            let matching = records.filter { $0.matches(question.type) }
+            let matching = records.selected(by: question.type)
             if !matching.isEmpty {
                 answer.answers += matching
                 answer.additionals += glue(for: matching)
@@ -111,8 +114,10 @@ package struct NameTable: Sendable {
                 return
             }
             answer.answers.append(alias)
-            // The client asks again for a target outside the zone.
-            guard target.isWithin(zone) else { return }
+            guard target.isWithin(zone) else {
+                if !owns(target) { answer.foreignTarget = target }
+                return
+            }
             name = target
         }
         answer.code = .serverFailure
@@ -190,11 +195,18 @@ package struct NameAnswer: Hashable, Sendable {
     /// The name or the type does not exist, so the SOA record belongs in the authority section
     /// (RFC 2308 section 2).
     var needsAuthority = false
+    /// Where the last alias leads, when that is not in the table.
+    var foreignTarget: DNSName?
+    /// About a name that is not ours.
+    var isForeign = false
 }
 
-extension ResourceRecord {
-    func matches(_ asked: RecordType) -> Bool {
-        asked == .any || type == asked
+extension [ResourceRecord] {
+    /// The records that answer a question for `asked`. ANY gets the records of one type, the first:
+    /// everything would serve amplification more than clients (RFC 8482 section 4.1).
+    func selected(by asked: RecordType) -> [ResourceRecord] {
+        guard let type = asked == .any ? first?.type : asked else { return [] }
+        return filter { $0.type == type }
     }
 }
 

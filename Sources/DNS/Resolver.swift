@@ -4,22 +4,29 @@ import NetAddress
 /// The embedded resolver: answers the mesh's own names from a ``NameTable`` and forwards the rest.
 ///
 /// A query goes: check the bytes, refuse what nobody may ask, the table, the cache, a question of
-/// the same kind already on its way, and at last an upstream. `Resolver+Upstream.swift` holds the
-/// way back.
+/// the same kind already on its way, and at last an upstream. `Resolver+Upstream.swift` holds
+/// the way out, `Resolver+Replies.swift` the way back.
 package struct Resolver {
     /// The names of the mesh; replaced as a whole.
     package var table: NameTable
     package internal(set) var counters = ResolverCounters()
     var configuration: ResolverConfiguration
     var cache: AnswerCache
-    var pending: [UInt64: PendingQuestion] = [:]
-    var pendingByKey: [QuestionKey: UInt64] = [:]
-    var health: [UpstreamHealth]
+    var pending: [QuestionKey: PendingQuestion] = [:]
+    /// The question of every try under way.
+    var exchanges: [UInt64: QuestionKey] = [:]
+    /// Tries that find out whether an upstream is back.
+    var probes: [UInt64: Attempt] = [:]
+    /// An entry for every configured upstream.
+    var health: [SocketAddress: UpstreamHealth] = [:]
     var nextExchange: UInt64 = 1
-    /// Never later than the earliest deadline in ``pending``.
+    var limiter: SourceLimiter
+    /// Drawn when the first client sends a cookie.
+    var cookieSecrets: CookieSecrets?
+    /// Never later than the earliest event of ``pending`` and ``probes``.
     var earliestDeadline: BootInstant?
 
-    /// Questions on their way at once: each holds one socket of the shell, and a process often may
+    /// Tries under way at once: each holds one socket of the shell, and a process often may
     /// have no more than 1,024 descriptors.
     package static let maximumPending = 256
     /// Clients that wait for one question; more are told to try later.
@@ -31,19 +38,41 @@ package struct Resolver {
         self.table = table
         self.configuration = configuration
         cache = AnswerCache(capacity: configuration.cacheCapacity)
-        health = configuration.upstreams.map { _ in UpstreamHealth() }
+        limiter = SourceLimiter(rate: configuration.queriesPerSecond)
+        adoptUpstreams()
     }
 
     /// Replaces the upstreams. Questions on their way to an old one end with it.
     package mutating func setUpstreams(_ upstreams: [SocketAddress]) {
         guard upstreams != configuration.upstreams else { return }
         configuration.upstreams = upstreams
-        health = upstreams.map { _ in UpstreamHealth() }
+        adoptUpstreams()
         cache.removeAll()
     }
 
+    /// Replaces the upstreams of single suffixes.
+    package mutating func setRoutes(_ routes: [ResolverRoute]) {
+        guard routes != configuration.routes else { return }
+        configuration.routes = routes
+        adoptUpstreams()
+        cache.removeAll()
+    }
+
+    private mutating func adoptUpstreams() {
+        var adopted: [SocketAddress: UpstreamHealth] = [:]
+        for upstream in configuration.upstreams + configuration.routes.flatMap(\.upstreams) {
+            adopted[upstream] = health[upstream] ?? UpstreamHealth()
+        }
+        health = adopted
+    }
+
+    /// Sources of queries that are remembered for their rate.
+    package var knownSources: Int { limiter.count }
+
     /// When ``timeout(at:random:into:)`` wants to be called; it may find nothing to do.
-    package var deadline: BootInstant? { pending.isEmpty ? nil : earliestDeadline }
+    package var deadline: BootInstant? {
+        pending.isEmpty && probes.isEmpty ? nil : earliestDeadline
+    }
 
     /// Takes a query of a client.
     package mutating func receive(
@@ -55,39 +84,111 @@ package struct Resolver {
             counters.dropped += 1
             actions.append(.dropped(reason))
         case .refuse(let response):
-            counters.queries += 1
+            guard admit(client, isVerified: false, at: now) else {
+                return actions.append(.dropped(.rateLimited))
+            }
+            counters.rejected += 1
             actions.append(.reply(to: client, response))
-        case .query(let query):
-            counters.queries += 1
-            if let response = answerAtOnce(query, client: client, at: now) {
-                actions.append(.reply(to: client, response))
+        case .query(var query):
+            let isVerified = checkCookie(of: &query, client, at: now, random: &random)
+            if admit(client, isVerified: isVerified, at: now) {
+                answer(query, client: client, at: now, random: &random, into: &actions)
+            } else if client.transport == .tcp {
+                actions.append(.reply(to: client, query.emptyResponse(.refused)))
             } else {
-                ask(query, client: client, at: now, random: &random, into: &actions)
+                actions.append(.dropped(.rateLimited))
             }
         }
     }
 
+    /// Counts the query, and whether its source may have an answer.
+    private mutating func admit(
+        _ client: DNSClient, isVerified: Bool, at now: BootInstant
+    ) -> Bool {
+        counters.queries += 1
+        if client.transport == .tcp { counters.streamQueries += 1 }
+        // A connection proves its address.
+        let isProven = isVerified || client.transport == .tcp
+        let isAdmitted = limiter.admit(client.address.ip, isVerified: isProven, at: now)
+        if !isAdmitted { counters.rateLimited += 1 }
+        return isAdmitted
+    }
+
+    /// Prepares the cookie of the response; whether the query's shows that the client receives
+    /// what goes to its address. A wrong one is as good as none (RFC 7873 section 5.2.4).
+    private mutating func checkCookie(
+        of query: inout ClientQuery, _ client: DNSClient, at now: BootInstant,
+        random: inout SeededGenerator
+    ) -> Bool {
+        guard let cookie = query.edns?.cookie, !cookie.isEmpty else { return false }
+        var secrets = cookieSecrets ?? CookieSecrets(at: now, random: &random)
+        let (option, isValid) = secrets.answer(
+            cookie, of: client.address.ip.unmapped, at: now, random: &random)
+        cookieSecrets = secrets
+        query.cookie = option
+        return isValid
+    }
+
+    private mutating func answer(
+        _ query: ClientQuery, client: DNSClient, at now: BootInstant,
+        random: inout SeededGenerator, into actions: inout [ResolverAction]
+    ) {
+        var query = query
+        switch answerAtOnce(&query, client: client, at: now) {
+        case .response(let response, let origin):
+            let waiting = PendingQuestion.Waiting(client: client, query: query)
+            reply(response, to: waiting, origin, into: &actions)
+        case .expiring(let response):
+            let waiting = PendingQuestion.Waiting(client: client, query: query)
+            reply(response, to: waiting, .cache, into: &actions)
+            prefetch(query.key, at: now, random: &random, into: &actions)
+        case .unknown: ask(query, client: client, at: now, random: &random, into: &actions)
+        }
+    }
+
+    private enum Immediate {
+        case response([UInt8], AnswerOrigin)
+        /// From the cache, where it will end soon.
+        case expiring([UInt8])
+        case unknown
+    }
+
     /// The response, when no upstream is needed for it.
     private mutating func answerAtOnce(
-        _ query: ClientQuery, client: DNSClient, at now: BootInstant
-    ) -> [UInt8]? {
+        _ query: inout ClientQuery, client: DNSClient, at now: BootInstant
+    ) -> Immediate {
         guard isAllowed(client), query.question.recordClass == .internet else {
-            return query.emptyResponse(.refused)
+            return .response(query.emptyResponse(.refused), .refusal)
         }
         let limit = responseLimit(query, client)
+        // A cache must not be read by clients that did not ask for recursion.
+        let mayRecurse = query.flags.contains(.recursionDesired)
         if let answer = table.answer(query.question) {
-            counters.ownAnswers += 1
-            return query.response(with: answer, limit: limit)
+            guard let target = answer.foreignTarget, mayRecurse,
+                !servers(for: target).isEmpty
+            else {
+                counters.ownAnswers += 1
+                return .response(query.response(with: answer, limit: limit), .zone)
+            }
+            query.aliases = answer.answers
+            query.target = target
         }
-        // A cache must not be read by clients that did not ask for recursion, and a zone transfer
-        // is between the servers of a zone.
+        // A zone transfer is between the servers of a zone.
         let type = query.question.type
-        guard !configuration.upstreams.isEmpty, query.flags.contains(.recursionDesired),
-            type != .axfr, type != .ixfr
-        else { return query.emptyResponse(.refused) }
-        guard let hit = cache.find(query.key, at: now), !hit.isStale else { return nil }
-        counters.cacheHits += 1
-        return hit.reply.render(for: query, age: hit.age, stale: false, limit: limit)
+        guard mayRecurse, type != .axfr, type != .ixfr,
+            !servers(for: query.target ?? query.question.name).isEmpty
+        else { return .response(query.emptyResponse(.refused), .refusal) }
+        guard type != .any else {
+            return .response(query.response(with: .anyRefusal(query), limit: limit), .refusal)
+        }
+        guard let hit = cache.find(query.key, at: now), !hit.isStale || hit.failedLately else {
+            return .unknown
+        }
+        if hit.isStale { counters.staleAnswers += 1 } else { counters.cacheHits += 1 }
+        let response = hit.reply.render(
+            for: query, age: hit.age, stale: hit.isStale, limit: limit)
+        if hit.isStale { return .response(response, .stale) }
+        return hit.endsSoon ? .expiring(response) : .response(response, .cache)
     }
 
     private func isAllowed(_ client: DNSClient) -> Bool {
@@ -102,26 +203,26 @@ package struct Resolver {
     package func fingerprint(into fingerprint: inout Fingerprint) {
         table.fingerprint(into: &fingerprint)
         cache.fingerprint(into: &fingerprint)
+        limiter.fingerprint(into: &fingerprint)
+        fingerprint.mix(cookieSecrets != nil)
         fingerprint.mix(nextExchange)
-        for (exchange, question) in pending.sorted(by: { $0.key < $1.key }) {
-            fingerprint.mix(exchange)
-            fingerprint.mix(UInt64(question.queryID))
-            fingerprint.mix(question.spelledName)
-            fingerprint.mix(question.upstream)
-            fingerprint.mix(question.deadline)
-            fingerprint.mix(question.waiting.count)
+        for question in pending.values.sorted(by: { $0.serial < $1.serial }) {
+            question.fingerprint(into: &fingerprint)
         }
-        for upstream in health {
-            fingerprint.mix(upstream.failures)
-            fingerprint.mix(upstream.avoidedUntil)
+        for (_, attempt) in probes.sorted(by: { $0.key < $1.key }) {
+            attempt.fingerprint(into: &fingerprint)
         }
+        let upstreams = health.sorted { ($0.key.ip, $0.key.port) < ($1.key.ip, $1.key.port) }
+        for (_, state) in upstreams { state.fingerprint(into: &fingerprint) }
     }
 }
 
 extension ClientQuery {
     var key: QuestionKey {
-        QuestionKey(
-            question: question, dnssecOK: edns?.dnssecOK ?? false,
+        var asked = question
+        if let target { asked.name = target }
+        return QuestionKey(
+            question: asked, dnssecOK: edns?.dnssecOK ?? false,
             checkingDisabled: flags.contains(.checkingDisabled))
     }
 
@@ -130,7 +231,7 @@ extension ClientQuery {
     func response(with answer: NameAnswer, limit: Int) -> [UInt8] {
         guard answer.code != .refused else { return emptyResponse(.refused) }
         var writer = beginResponse(answer.code)
-        let flags = responseFlags(answer.code).union(.authoritative)
+        let flags = responseFlags(answer.code).union(answer.isForeign ? [] : .authoritative)
         writer.setFlags(flags)
         let empty = writer.count
         // Clients take the first address: each gets another one.
@@ -157,5 +258,19 @@ extension ClientQuery {
         }
         finish(&writer, answer.code)
         return writer.bytes
+    }
+}
+
+extension NameAnswer {
+    /// Instead of everything that the world has for a name (RFC 8482 section 4.2).
+    static func anyRefusal(_ query: ClientQuery) -> NameAnswer {
+        var answer = NameAnswer()
+        let text = Array("RFC8482".utf8)
+        answer.answers = [
+            ResourceRecord(
+                query.question.name, .opaque(.hinfo, [UInt8(text.count)] + text + [0]), ttl: 3600)
+        ]
+        answer.isForeign = true
+        return answer
     }
 }

@@ -18,11 +18,22 @@ package struct RecordType: RawRepresentable, Hashable, Sendable {
     package static let txt = RecordType(rawValue: 16)
     package static let aaaa = RecordType(rawValue: 28)
     package static let srv = RecordType(rawValue: 33)
+    package static let naptr = RecordType(rawValue: 35)
+    package static let dname = RecordType(rawValue: 39)
     package static let opt = RecordType(rawValue: 41)
+    package static let ds = RecordType(rawValue: 43)
     package static let rrsig = RecordType(rawValue: 46)
+    package static let nsec = RecordType(rawValue: 47)
+    package static let dnskey = RecordType(rawValue: 48)
+    package static let nsec3 = RecordType(rawValue: 50)
+    package static let nsec3Parameters = RecordType(rawValue: 51)
+    package static let tlsa = RecordType(rawValue: 52)
+    package static let svcb = RecordType(rawValue: 64)
+    package static let https = RecordType(rawValue: 65)
     package static let ixfr = RecordType(rawValue: 251)
     package static let axfr = RecordType(rawValue: 252)
     package static let any = RecordType(rawValue: 255)
+    package static let caa = RecordType(rawValue: 257)
 }
 
 /// A CLASS or QCLASS number. In multicast DNS the top bit is not part of the class: it asks for a
@@ -186,29 +197,4 @@ package struct ServiceLocation: Hashable, Sendable {
         self.port = port
         self.target = target
     }
-}
-
-/// What an OPT record says (RFC 6891 section 6.1).
-package struct EDNS: Hashable, Sendable {
-    /// Bytes of UDP payload that the sender can take.
-    package var payloadSize: UInt16
-    /// The upper eight bits of the response code.
-    package var extendedCode: UInt8
-    package var version: UInt8
-    package var dnssecOK: Bool
-
-    package init(
-        payloadSize: UInt16 = EDNS.ownPayloadSize, extendedCode: UInt8 = 0, version: UInt8 = 0,
-        dnssecOK: Bool = false
-    ) {
-        self.payloadSize = payloadSize
-        self.extendedCode = extendedCode
-        self.version = version
-        self.dnssecOK = dnssecOK
-    }
-
-    /// What we advertise and send at most over UDP: it fits IPv6's minimum MTU unfragmented.
-    package static let ownPayloadSize: UInt16 = 1232
-    /// Without EDNS a UDP message has at most 512 bytes (RFC 1035 section 4.2.1).
-    package static let classicPayloadSize = 512
 }

@@ -14,11 +14,26 @@ package struct NameServerConfiguration: Sendable {
     /// Who may ask; everybody who reaches the addresses when empty.
     package var clients: [IPPrefix]
     package var cacheCapacity: Int
+    /// Upstreams of single suffixes.
+    package var routes: [ResolverRoute]
+    /// Suffixes whose names may have private addresses, beside those with a route.
+    package var localSuffixes: [DNSName]
+    /// Queries of one source that are answered per second; 0 for all.
+    package var queriesPerSecond: Int
+    /// Called on the server's thread for every answer; nobody by default, for it tells what people
+    /// do all day.
+    package var queryLog: (@Sendable (AnsweredQuery) -> Void)?
 
     package init(
         fixedAddresses: [SocketAddress] = [], port: UInt16 = 53, upstreams: [SocketAddress] = [],
-        clients: [IPPrefix] = [], cacheCapacity: Int = 10_000
+        clients: [IPPrefix] = [], cacheCapacity: Int = 10_000, routes: [ResolverRoute] = [],
+        localSuffixes: [DNSName] = [], queriesPerSecond: Int = 200,
+        queryLog: (@Sendable (AnsweredQuery) -> Void)? = nil
     ) {
+        self.routes = routes
+        self.localSuffixes = localSuffixes
+        self.queriesPerSecond = queriesPerSecond
+        self.queryLog = queryLog
         self.fixedAddresses = fixedAddresses
         self.port = port
         self.upstreams = upstreams
@@ -58,8 +73,12 @@ package final class NameServer: Sendable {
         let resolver = Resolver(
             table: table,
             configuration: ResolverConfiguration(
-                clients: configuration.clients, cacheCapacity: configuration.cacheCapacity))
-        let loop = try NameServerLoop(resolver: resolver, mailbox: mailbox)
+                localSuffixes: configuration.localSuffixes, clients: configuration.clients,
+                cacheCapacity: configuration.cacheCapacity,
+                queriesPerSecond: configuration.queriesPerSecond,
+                logsQueries: configuration.queryLog != nil))
+        let loop = try NameServerLoop(
+            resolver: resolver, mailbox: mailbox, queryLog: configuration.queryLog)
         let thread = try WorkerThread(name: "evpn-names") { loop.run() }
         start(thread)
         listen(on: [])
@@ -83,7 +102,7 @@ package final class NameServer: Sendable {
     /// interrupted. An address that cannot be bound is a warning, and tried again next time.
     package func listen(on addresses: [SocketAddress]) {
         let wanted = Set(addresses + configuration.fixedAddresses)
-        let effective = state.withLock { state -> (listeners: [NameListener], [SocketAddress]) in
+        let effective = state.withLock { state -> (listeners: [NameListener], Forwarding) in
             for address in state.listeners.keys where !wanted.contains(address) {
                 state.listeners[address] = nil
             }
@@ -94,11 +113,11 @@ package final class NameServer: Sendable {
                     warn("DNS does not listen on \(address): \(error)")
                 }
             }
-            return (Array(state.listeners.values), forwardable(state))
+            return (Array(state.listeners.values), forwarding(state))
         }
         mailbox.post {
             $0.listeners = effective.listeners
-            $0.upstreams = effective.1
+            $0.forwarding = effective.1
         }
     }
 
@@ -112,15 +131,25 @@ package final class NameServer: Sendable {
     package func setUpstreams(_ upstreams: [SocketAddress]) {
         let effective = state.withLock { state in
             state.upstreams = upstreams
-            return forwardable(state)
+            return forwarding(state)
         }
-        mailbox.post { $0.upstreams = effective }
+        mailbox.post { $0.forwarding = effective }
+    }
+
+    private func forwarding(_ state: borrowing State) -> Forwarding {
+        let own = state.listeners.values.map(\.localAddress)
+        return Forwarding(
+            upstreams: others(state.upstreams, than: own),
+            routes: configuration.routes.map {
+                ResolverRoute(suffix: $0.suffix, upstreams: others($0.upstreams, than: own))
+            })
     }
 
     /// The upstreams that are not this server itself: asking those would be a loop.
-    private func forwardable(_ state: borrowing State) -> [SocketAddress] {
-        let own = state.listeners.values.map(\.localAddress)
-        return state.upstreams.filter { upstream in
+    private func others(
+        _ upstreams: [SocketAddress], than own: [SocketAddress]
+    ) -> [SocketAddress] {
+        upstreams.filter { upstream in
             !own.contains { listener in
                 listener.port == upstream.port
                     && (listener.ip == upstream.ip
@@ -162,12 +191,18 @@ final class NameListener: Sendable {
     var localAddress: SocketAddress { datagrams.localAddress }
 }
 
+/// Where names that are not the mesh's are asked.
+struct Forwarding {
+    let upstreams: [SocketAddress]
+    let routes: [ResolverRoute]
+}
+
 /// What others want from the server's thread, the latest word on each subject.
 final class NameServerMailbox: Sendable {
     struct Orders {
         var table: NameTable?
         var listeners: [NameListener]?
-        var upstreams: [SocketAddress]?
+        var forwarding: Forwarding?
         var isStopping = false
     }
 

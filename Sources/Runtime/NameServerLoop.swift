@@ -9,6 +9,7 @@ final class NameServerLoop: @unchecked Sendable {
     private var resolver: Resolver
     private let mailbox: NameServerMailbox
     private let poller: ReadinessPoller
+    private let queryLog: (@Sendable (AnsweredQuery) -> Void)?
     private var random = SystemRandom.generator()
     private var endpoints: [UInt64: Endpoint] = [:]
     private var listenerTokens: [ObjectIdentifier: [UInt64]] = [:]
@@ -32,7 +33,11 @@ final class NameServerLoop: @unchecked Sendable {
     /// Connections of clients at once; the longest idle one makes room.
     private static let maximumConnections = 100
 
-    init(resolver: Resolver, mailbox: NameServerMailbox) throws(SystemCallError) {
+    init(
+        resolver: Resolver, mailbox: NameServerMailbox,
+        queryLog: (@Sendable (AnsweredQuery) -> Void)?
+    ) throws(SystemCallError) {
+        self.queryLog = queryLog
         self.resolver = resolver
         self.mailbox = mailbox
         poller = try ReadinessPoller()
@@ -75,7 +80,10 @@ final class NameServerLoop: @unchecked Sendable {
     private func takeOrders() -> Bool {
         let orders = mailbox.take()
         if let table = orders.table { resolver.table = table }
-        if let upstreams = orders.upstreams { resolver.setUpstreams(upstreams) }
+        if let forwarding = orders.forwarding {
+            resolver.setUpstreams(forwarding.upstreams)
+            resolver.setRoutes(forwarding.routes)
+        }
         if let listeners = orders.listeners { replaceListeners(listeners) }
         return !orders.isStopping
     }
@@ -267,6 +275,7 @@ final class NameServerLoop: @unchecked Sendable {
             case .closeExchange(let exchange):
                 if let token = exchanges.removeValue(forKey: exchange) { endpoints[token] = nil }
             case .dropped: break
+            case .answered(let line): queryLog?(line)
             }
             next += 1
         }

@@ -60,6 +60,45 @@ import Testing
         #expect(occurrences.count == 2)
     }
 
+    @Test func namesInNewerTypesComeOutExpanded() throws {
+        let name = try #require(DNSName("mesh.internal"))
+        let other = try #require(DNSName("a.mesh.internal")).wire
+        let cases: [(RecordType, head: [UInt8], tail: [UInt8])] = [
+            (.naptr, [0, 1, 0, 2, 1, 83, 0, 0], []), (.rrsig, Array(0..<18), [1, 2, 3]),
+            (.nsec, [], [0, 1, 64]), (.https, [0, 1], [0, 1, 0, 3, 2, 104, 50]),
+            (.svcb, [0, 0], []), (.dname, [], []),
+        ]
+        for (type, head, tail) in cases {
+            var message = DNSMessage(id: 1, flags: .response)
+            message.questions = [DNSQuestion(name, type)]
+            let data = head + other + tail
+            message.answers = [ResourceRecord(name, .opaque(type, data), ttl: 1)]
+            let bytes = message.encoded()
+            #expect(bytes.suffix(data.count) == data[...], "\(type): no pointer in the data")
+            #expect(try DNSMessage(decoding: bytes) == message)
+            // The same name behind a pointer to the question.
+            let short = head + [1, 97, 0xC0, 12] + tail
+            var packed = Array(bytes.dropLast(data.count + 2))
+            packed += [0, UInt8(short.count)] + short
+            #expect(try DNSMessage(decoding: packed) == message, "\(type)")
+            #expect(throws: DecodingFailure.self, "\(type) cut") {
+                var cut = Array(packed.dropLast(short.count + 2))
+                cut += [0, UInt8(head.count + 3)] + short.prefix(head.count + 3)
+                _ = try DNSMessage(decoding: cut)
+            }
+        }
+    }
+
+    @Test(arguments: [
+        (RecordType.ds, 3), (.dnskey, 3), (.nsec3, 5), (.tlsa, 2), (.caa, 1), (.rrsig, 17),
+    ])
+    func dataShorterThanItsTypeIsRefused(_ type: RecordType, _ count: Int) {
+        var message = DNSMessage(flags: .response)
+        let data = [UInt8](repeating: 1, count: count)
+        message.answers = [ResourceRecord(.root, .opaque(type, data), ttl: 1)]
+        #expect(throws: DecodingFailure.self) { try DNSMessage(decoding: message.encoded()) }
+    }
+
     @Test func repeatedLabelsInsideANameAreNoTargets() throws {
         var message = DNSMessage()
         message.questions = [DNSQuestion(try #require(DNSName("9.9.9.1.9.arpa")), .ptr)]

@@ -15,7 +15,8 @@ import Testing
         #expect(upstream.upstream == ResolverBench.first)
         #expect(upstream.transport == .udp)
         #expect(upstream.message.edns == EDNS(dnssecOK: true))
-        #expect(upstream.message.flags == [.recursionDesired, .checkingDisabled])
+        #expect(
+            upstream.message.flags == [.recursionDesired, .checkingDisabled, .authenticData])
         bench.answer(upstream, try upstream.positive())
         #expect(bench.actions.contains(.closeExchange(upstream.exchange)))
         let reply = try bench.takeReply()

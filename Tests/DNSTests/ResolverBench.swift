@@ -16,7 +16,8 @@ struct ResolverBench {
     init(upstreams: [SocketAddress] = [ResolverBench.first], capacity: Int = 100) throws {
         resolver = Resolver(
             table: try sampleTable(),
-            configuration: ResolverConfiguration(upstreams: upstreams, cacheCapacity: capacity))
+            configuration: ResolverConfiguration(
+                upstreams: upstreams, cacheCapacity: capacity, queriesPerSecond: 0))
     }
 
     static func client(_ number: UInt16, _ transport: DNSTransport = .udp) -> DNSClient {
