@@ -138,7 +138,7 @@ extension Simulation {
     /// Whether a disk was lost on which the founding or a place in the datastore depended: what
     /// becomes of the cluster then is not for machines to decide.
     package var needsAPerson: Bool {
-        lostClaim || lostIdentities.contains { datastores.knows($0) }
+        lostClaim || !lostIdentities.isDisjoint(with: datastores.known)
     }
 
     /// Whether every running node holds the same ledger.

@@ -10,6 +10,8 @@ package struct FaultPlan: Sendable {
     package var delay: ClosedRange<Duration> = .milliseconds(1)...(.milliseconds(3))
     /// Mean time between two partitions of the network; `nil` for none.
     package var partitionInterval: Duration?
+    /// The machines start in two halves that cannot see each other.
+    package var beginsSplit = false
     package var partitionLength: ClosedRange<Duration> = .seconds(2)...(.seconds(30))
     /// Mean time between two crashes of one machine; `nil` for none.
     package var crashInterval: Duration?

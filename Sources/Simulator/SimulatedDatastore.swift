@@ -16,6 +16,8 @@ struct SimulatedDatastores {
     }
 
     private(set) var clusters: [ClusterIdentity: Cluster] = [:]
+    /// Everybody who ever founded a datastore or was admitted to one.
+    private(set) var known: Set<NodeID> = []
     /// Rules that a host would have had to break to do as it was told.
     private(set) var violations: [String] = []
 
@@ -24,14 +26,6 @@ struct SimulatedDatastores {
     var released: [ClusterIdentity] {
         clusters.filter(\.value.isReleased).keys.sorted {
             ($0.generation, $0.caHash) < ($1.generation, $1.caHash)
-        }
-    }
-
-    /// Whether a founding knows `node` as founder, member or agent.
-    func knows(_ node: NodeID) -> Bool {
-        clusters.values.contains { cluster in
-            cluster.founder == node || cluster.members.contains { $0.id == node.bytes.prefix64 }
-                || cluster.agents.contains { $0.node == node }
         }
     }
 
@@ -107,6 +101,7 @@ struct SimulatedDatastores {
         var founded = Cluster(founder: node)
         founded.members.append(member(identity))
         clusters[cluster] = founded
+        known.insert(node)
         disk.datastore = .founding(cluster)
         isRunning = true
         return .founded(cluster)
@@ -131,6 +126,7 @@ struct SimulatedDatastores {
         if role == .agent, admission.wish == .server {
             return .postponed(joiner: joiner.node, nonce: admission.nonce, .full)
         }
+        known.insert(joiner.node)
         if role == .server, !isMember {
             let newcomer = member(joiner, isStarted: false)
             clusters[admission.cluster]?.members.append(newcomer)

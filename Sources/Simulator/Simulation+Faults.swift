@@ -130,7 +130,11 @@ extension Simulation {
             scheduleCrash(of: machine.index)
             scheduleMove(of: machine.index)
         }
-        if let mean = options.faults.partitionInterval { add(.partition, after: pause(mean: mean)) }
+        if options.faults.beginsSplit {
+            add(.halve, after: .zero)
+        } else if let mean = options.faults.partitionInterval {
+            add(.partition, after: pause(mean: mean))
+        }
         if let mean = options.faults.writeInterval { add(.write, after: pause(mean: mean)) }
     }
 
@@ -155,6 +159,13 @@ extension Simulation {
             return
         }
         crashNow(machine)
+    }
+
+    func randomHalves() {
+        partition = Set(machines.map(\.index).shuffled(using: &random).prefix(machines.count / 2))
+        tell("network split: \(partition.sorted()) from the others")
+        add(.mend, after: random.duration(in: options.faults.partitionLength))
+        if let mean = options.faults.partitionInterval { add(.partition, after: pause(mean: mean)) }
     }
 
     func randomPartition() {

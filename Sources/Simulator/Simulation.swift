@@ -103,6 +103,7 @@ package final class Simulation {
         case .start(let index): start(machines[index])
         case .crash(let index): randomCrash(machines[index])
         case .partition: randomPartition()
+        case .halve: randomHalves()
         case .mend:
             partition = []
             tell("network whole again")
@@ -286,6 +287,7 @@ enum SimulatedEvent {
     case start(machine: Int)
     case crash(machine: Int)
     case partition
+    case halve
     case mend
     case move(machine: Int)
     case write

@@ -55,6 +55,10 @@ extension SimulationOptions {
         faults.duplication = [0, 0.1, 0.3][number(0...2)]
         faults.delay = .milliseconds(1)...(.milliseconds([3, 50, 400][number(0...2)]))
         if oneIn(2) { faults.partitionInterval = .seconds(number(15...60)) }
+        if oneIn(3) {
+            faults.beginsSplit = true
+            faults.partitionLength = .seconds(10)...(.seconds(60))
+        }
         if !oneIn(3) { faults.crashInterval = .seconds(number(20...120)) }
         faults.orderlyStop = oneIn(2) ? 0 : 0.3
         if oneIn(3) {

@@ -211,6 +211,31 @@ func aVoterLosesItsDisk(after time: Duration) {
     }
 }
 
+/// The owner of the claim is cut off before READY. It stops by itself when its time is over, and
+/// only after that the others give up on it and found without it; then it comes back and joins.
+@Test func aLostOwnerIsSucceededAndJoinsItsSuccessor() {
+    var policy = voters(5)
+    policy.takeover = .minutes(1)
+    var options = SimulationOptions(seed: 61, machines: 5, policy: policy)
+    options.startSpread = .zero
+    let world = Simulation(options: options)
+    func owner() -> Int? { (0..<5).first { world.status(of: $0)?.founding.startDeadline != nil } }
+    world.run(until: world.now + .seconds(60)) { _ in owner() != nil }
+    guard let first = owner() else {
+        Issue.record("nobody starts a datastore\n\(world.storyTail())")
+        return
+    }
+    world.split([first])
+    world.run(until: world.now + .seconds(500))
+    #expect(world.clusterMembers == (0, 0), "the owner's time is not over")
+    let others = world.run(until: world.now + .seconds(1_500)) { $0.clusterMembers == (3, 1) }
+    #expect(others, "\(world.storyTail())")
+    #expect(world.status(of: first)?.founding.phase != .ready)
+    world.rejoin()
+    expectWell(world)
+    #expect(world.status(of: first)?.founding.generation == 2)
+}
+
 /// Boot clocks that differ by forty percent, wall clocks that differ by centuries.
 @Test(arguments: UInt64(1)...4) func clocksAreWrong(seed: UInt64) {
     var options = SimulationOptions(seed: seed, machines: 4, policy: voters(4))
