@@ -26,8 +26,10 @@ extension Report {
                 let middle = y + bar - 5
                 parts.append(
                     """
-                    <text x="\(left - 8)" y="\(middle)" text-anchor="end">\(escaped(column.title))</text>
-                    <rect class="bar\(index)" x="\(left)" y="\(y)" width="\(length)" height="\(bar - 3)"/>
+                    <text x="\(left - 8)" y="\(middle)" text-anchor="end">\
+                    \(escaped(column.title))</text>
+                    <rect class="bar\(index)" x="\(left)" y="\(y)" width="\(length)" \
+                    height="\(bar - 3)"/>
                     <text x="\(left + length + 6)" y="\(middle)">\(text)</text>
                     """)
                 y += bar

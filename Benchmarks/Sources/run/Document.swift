@@ -15,6 +15,7 @@ extension Report {
         date.formatOptions = [.withFullDate]
         // Other people's directories say nothing; only the programs' names do.
         let words = arguments.map { $0.hasPrefix("/") ? ($0 as NSString).lastPathComponent : $0 }
+        let command = words.joined(separator: " ")
         let iperf = try execute(["iperf3", "--version"]).output.firstLine
         var machine = Machine.description(congestionControl: congestionControl)
         machine.append(("iperf3", iperf))
@@ -46,13 +47,14 @@ extension Report {
 
             Directories are left out. It needs root, iperf3, ping, taskset and wg.
 
-                sudo swift run -c release --package-path Benchmarks run \(words.joined(separator: " "))
+                sudo swift run -c release --package-path Benchmarks run \(command)
 
             - Candidates take turns inside each round, over one veth pair with MTU 1500. iperf3 runs
               in both namespaces\(processor == nil ? "" : ", on the same CPU as the candidates").
-            - With everything on one CPU, throughput is the inverse of all work per bit, iperf3's and
-              the kernel's included. Other programs on that CPU lower it. Work per VPN CPU second
-              counts user and system time of the candidate's two processes, so they disturb it less.
+            - With everything on one CPU, throughput is the inverse of all work per bit, iperf3's
+              and the kernel's included. Other programs on that CPU lower it. Work per VPN CPU
+              second counts user and system time of the candidate's two processes, so they disturb it
+              less.
             - The 64 bytes of UDP are payload. When more is asked for than fits on the CPU, iperf3
               itself sends less than that, and the more so the more the candidate takes; look at
               what was sent before you compare losses. Loss at an equal rate has a row of its own.

@@ -92,6 +92,9 @@ struct Report {
             One-minute load during the run, the benchmark's own included: \(span). Steal in the
             worst sample that counts: \(steal) %. Samples taken again because of steal above 5 %:
             \(repeats); samples that count in spite of more than 5 %: \(kept) of \(samples.count).
+            Nothing is taken again because of neighbours: their share of the CPU is missing in rows
+            of throughput, packet rate and ping, not evenly, and their ratios inherit it. The spread
+            below shows how much; work per CPU second is the steadiest.
             """
     }
 

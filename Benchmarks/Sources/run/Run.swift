@@ -13,8 +13,16 @@ import Foundation
 /// runs are not comparable. `--write` also draws a chart beside the document.
 @main
 enum Run {
-    static func main() throws {
-        let arguments = Array(CommandLine.arguments.dropFirst())
+    static func main() {
+        do {
+            try run(Array(CommandLine.arguments.dropFirst()))
+        } catch {
+            FileHandle.standardError.write(Data("error: \(error)\n".utf8))
+            exit(1)
+        }
+    }
+
+    private static func run(_ arguments: [String]) throws {
         var options = [
             "--binary": ".build/release/edgevpn-swift", "--wireguard-go": "wireguard-go",
             "--rounds": "5", "--seconds": "2", "--write": "",
