@@ -11,7 +11,8 @@ extension Founding {
             votersSeen: record.voters.sorted(), answering: answering(at: latest),
             quorum: policy?.quorum ?? 0, reason: reason, startDeadline: start?.deadline,
             claimCertificate: record.claim.certificate,
-            readyCertificate: isReady ? record.outcome.certificate : nil, alarm: alarm)
+            readyCertificate: isReady ? record.outcome.certificate : nil, reset: record.reset,
+            alarm: alarm)
     }
 
     /// A violated assumption, for as long as it is.

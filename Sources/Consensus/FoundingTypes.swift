@@ -7,6 +7,8 @@ package struct FoundingConfiguration: Sendable {
     /// From the token; without one founding is refused.
     package var policy: GenesisPolicy?
     package var node: NodeID
+    /// The mesh root, whose signature resets a founding; without it nothing does.
+    package var root: NodeID?
     /// This node's certificate has the voter bit.
     package var isVoter: Bool
     /// The state directory survives a power cut.
@@ -22,12 +24,13 @@ package struct FoundingConfiguration: Sendable {
 
     package init(
         meshID: [UInt8], policy: GenesisPolicy?, node: NodeID, isVoter: Bool, isDurable: Bool,
-        mayFound: Bool, hasLocalData: Bool, isAmnesiac: Bool = false,
+        mayFound: Bool, hasLocalData: Bool, isAmnesiac: Bool = false, root: NodeID? = nil,
         timing: FoundingTiming = FoundingTiming(), rules: FoundingRules = FoundingRules()
     ) {
         self.meshID = meshID
         self.policy = policy
         self.node = node
+        self.root = root
         self.isVoter = isVoter
         self.isDurable = isDurable
         self.mayFound = mayFound
@@ -103,6 +106,8 @@ package enum FoundingAction: Hashable, Sendable {
     case fenceDatastore(generation: UInt32)
     /// A register is decided; publish the proof.
     case decided(DecisionCertificate)
+    /// The mesh root voided every earlier generation; publish it.
+    case reset(FoundingReset)
     /// A proof names a voter whose membership certificate has not been seen here: find it and
     /// call ``Founding/voterSeen(_:at:random:into:)``.
     case voterUnknown(NodeID)
@@ -180,6 +185,8 @@ package struct FoundingView: Hashable, Sendable {
     package var startDeadline: BootInstant?
     package var claimCertificate: DecisionCertificate?
     package var readyCertificate: DecisionCertificate?
+    /// The reset by which this generation began.
+    package var reset: FoundingReset?
     /// Present also when the cluster is ready.
     package var alarm: String?
 
