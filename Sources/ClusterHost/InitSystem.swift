@@ -1,3 +1,4 @@
+import Glibc
 import MeshBase
 
 /// Why a step on this machine failed, in words for a person. Never holds a secret.
@@ -11,6 +12,8 @@ package struct HostFailure: Error, CustomStringConvertible {
 
 /// What runs as the datastore.
 package struct ServiceOrder: Sendable {
+    /// The service's name where an init system knows it, such as `k3s-agent`.
+    package var unit: String
     /// The program's absolute path and its arguments; no secrets.
     package var command: [String]
     package var logFile: String
@@ -33,4 +36,8 @@ package protocol InitSystem: AnyObject {
     /// one.
     func adopt() -> Bool
     var isRunning: Bool { get }
+    /// What ``SupervisedService`` watches; `nil` where the init system owns the process.
+    var processID: pid_t? { get }
+    /// Lets go of a process that has ended.
+    func forget()
 }
