@@ -85,7 +85,7 @@ extension EtcdHost {
             report(.startFailed(.removed, reason: "the datastore's data on this machine is lost"))
             return
         }
-        if !service.adopt() { try startService() }
+        if !service.adopt(unit: "etcd") { try startService() }
         do throws(HostFailure) {
             if isNew {
                 try promote(record)

@@ -65,6 +65,11 @@ func makeDirectory(_ path: String) throws(HostFailure) {
     }
 }
 
+/// Removes a file if it is there.
+func removeFile(_ path: String) {
+    unlink(path)
+}
+
 /// Makes a directory and those above it, 0755 unless they exist.
 func makeDirectories(_ path: String) throws(HostFailure) {
     var current = ""

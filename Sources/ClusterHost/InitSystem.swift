@@ -20,6 +20,19 @@ package struct ServiceOrder: Sendable {
     /// The service dies at this instant of the boot clock unless it was released or the deadline
     /// moved; `nil` for no such limit.
     package var deadline: BootInstant?
+    /// Whether the service must end with the daemon until its release.
+    package var isBound = true
+
+    package init(
+        unit: String, command: [String], logFile: String, deadline: BootInstant? = nil,
+        isBound: Bool = true
+    ) {
+        self.unit = unit
+        self.command = command
+        self.logFile = logFile
+        self.deadline = deadline
+        self.isBound = isBound
+    }
 }
 
 /// Whoever keeps the datastore's process: a supervised child here, a unit of systemd or OpenRC on
@@ -34,7 +47,7 @@ package protocol InitSystem: AnyObject {
     func stop()
     /// Takes over a released service that an earlier life of the daemon left; whether there was
     /// one.
-    func adopt() -> Bool
+    func adopt(unit: String) -> Bool
     var isRunning: Bool { get }
     /// What ``SupervisedService`` watches; `nil` where the init system owns the process.
     var processID: pid_t? { get }

@@ -9,8 +9,11 @@ extension K3sHost {
         do throws(HostFailure) {
             var record = try prepareFounding(identity, generation: generation)
             guard bootTime < deadline else { throw HostFailure("the deadline has passed") }
-            if !service.isRunning { try startService(.server, deadline: deadline) }
+            if !service.isRunning {
+                try startService(.server, deadline: deadline, isBound: true, until: deadline)
+            }
             try waitForNode(identity.name, .server, until: deadline)
+            service.extend(to: deadline)
             for path in [k3s.serverToken, k3s.agentToken] {
                 guard K3sToken(try secretLine(path)) != nil else {
                     throw HostFailure("\(path) holds no full token")
@@ -81,6 +84,7 @@ extension K3sHost {
             record.phase = .server
             try configure(record, role: .server, server: nil)
             try store(record)
+            permit.withdraw()
             if service.isRunning { try service.release() }
         } catch {
             isExpectedToRun = false

@@ -72,12 +72,12 @@ extension K3sHost {
                         ? "this member was removed from the cluster"
                         : "the datastore's data on this machine is lost"))
         }
-        if !service.adopt() {
+        if !service.adopt(unit: unit(role)) {
             let others = (servers + record.endpoints).filter { $0 != record.address }
             let server =
                 others.first { answers($0, port: UInt16(K3sPlan.apiPort)) } ?? others.first
             try configure(record, role: role, server: server)
-            try startService(role)
+            try startService(role, isBound: isNew, until: bootTime + K3sHost.joinLimit)
         }
         do throws(HostFailure) {
             let limit = isNew || role == .agent ? K3sHost.joinLimit : K3sHost.healthLimit
@@ -92,6 +92,7 @@ extension K3sHost {
             var settled = record
             if role == .server { settled.phase = .server }
             if settled != record { try store(settled) }
+            permit.withdraw()
             try service.release()
             isExpectedToRun = true
             report(.running(record.cluster, role))

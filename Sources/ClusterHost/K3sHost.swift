@@ -29,9 +29,17 @@ final class K3sHost: DatastoreHost {
         self.mailbox = mailbox
         self.report = report
         paths = HostPaths(directory: settings.directory, logName: "k3s.log")
-        service = SupervisedService(
-            supervisor: settings.supervisor, processFile: paths.process,
-            onExit: { mailbox.post(.processEnded($0)) })
+        switch k3s.keeper {
+        case .supervise:
+            service = SupervisedService(
+                supervisor: settings.supervisor, processFile: paths.process,
+                onExit: { mailbox.post(.processEnded($0)) })
+        case .systemd:
+            let groups = (try? readText("/proc/self/cgroup")) ?? ""
+            service = SystemdService(
+                places: SystemdService.Places(daemonUnit: ownUnit(controlGroups: groups)),
+                gate: k3s.gate, interrupt: mailbox.interrupt)
+        }
     }
 
     func isBound(_ record: HostRecord) -> Bool {
@@ -71,7 +79,7 @@ final class K3sHost: DatastoreHost {
 
     /// Stopped, and out of the way of the next start; containers' files stay where they are.
     func setDataAside(generation: UInt32) throws(HostFailure) {
-        unlink(dropInFile)
+        removeFile(dropInFile)
         for name in ["/server", "/agent"] {
             try moveAside(k3s.dataDirectory + name, suffix: ".fenced-g\(generation)")
         }
@@ -139,7 +147,16 @@ final class K3sHost: DatastoreHost {
 
     // MARK: - Process
 
-    func startService(_ role: DatastoreRole, deadline: BootInstant? = nil) throws(HostFailure) {
+    var permit: StartPermit { StartPermit(directory: paths.directory) }
+
+    func unit(_ role: DatastoreRole) -> String { role == .server ? "k3s" : "k3s-agent" }
+
+    /// - Parameters:
+    ///   - deadline: the service must not run past it unless it is released.
+    ///   - limit: until when the gate lets a machine without data start.
+    func startService(
+        _ role: DatastoreRole, deadline: BootInstant? = nil, isBound: Bool, until limit: BootInstant
+    ) throws(HostFailure) {
         guard let program = locateProgram(k3s.program) else {
             throw HostFailure("\(k3s.program) is not installed")
         }
@@ -147,10 +164,11 @@ final class K3sHost: DatastoreHost {
         if k3s.configDirectory != K3sSettings.defaultConfigDirectory {
             command += ["--config", k3s.mainConfiguration]
         }
+        if isBound { try permit.give(until: limit) } else { permit.withdraw() }
         try service.start(
             ServiceOrder(
-                unit: role == .server ? "k3s" : "k3s-agent", command: command, logFile: paths.log,
-                deadline: deadline))
+                unit: unit(role), command: command, logFile: paths.log, deadline: deadline,
+                isBound: isBound))
     }
 
     func control(_ role: DatastoreRole) -> K3sControl {

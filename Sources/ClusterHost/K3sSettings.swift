@@ -2,7 +2,7 @@
 package struct K3sSettings: Sendable {
     /// Who keeps K3s' process (`--init`).
     package enum Keeper: Sendable {
-        case supervise, systemd, openrc
+        case supervise, systemd
     }
 
     /// A name looked up in the usual directories, or a path.
@@ -14,7 +14,7 @@ package struct K3sSettings: Sendable {
     /// Names and addresses under which the API is reached besides the servers' own.
     package var apiNames: [String]
     package var keeper: Keeper
-    /// This program's path and the state directory, for the gate that units ask.
+    /// The command that units ask before they start; see ``UnitGate``.
     package var gate: [String]
 
     package static let defaultDataDirectory = "/var/lib/rancher/k3s"

@@ -69,8 +69,8 @@ package enum NodeOption: String, Hashable, Sendable, CaseIterable {
             "this version founds etcd and K3s: say etcd, k3s or none"
         case (.cluster, let value) where value.hasPrefix("exec:"):
             "this version founds etcd and K3s: say etcd, k3s or none"
-        case (.initSystem, "systemd"), (.initSystem, "openrc"):
-            "this version supervises the datastore itself: leave it out, or say supervise"
+        case (.initSystem, "openrc"):
+            "this version knows systemd only: leave it out, or say supervise"
         default: nil
         }
     }

@@ -107,11 +107,18 @@ enum NodeLauncher {
 
     private static func k3sSettings(_ config: NodeConfig, zone: String) -> K3sSettings? {
         guard config.cluster == .k3s, let interface = config.interfaceName else { return nil }
+        let isUnit =
+            config.initSystem == .systemd
+            || config.initSystem == .auto && systemdKnows(unit: "k3s")
+        let places = K3sPlaces(
+            dataDirectory: config.k3sDataDirectory, configDirectory: config.k3sConfigDirectory)
         return K3sSettings(
             program: config.k3sBinary ?? "k3s",
             dataDirectory: config.k3sDataDirectory ?? K3sSettings.defaultDataDirectory,
             configDirectory: config.k3sConfigDirectory ?? K3sSettings.defaultConfigDirectory,
-            interface: interface, apiNames: ["api.\(zone)"])
+            interface: interface, apiNames: ["api.\(zone)"],
+            keeper: isUnit ? .systemd : .supervise,
+            gate: places.gate(stateDirectory: config.stateDirectory))
     }
 
     private static func nodeSettings(_ config: NodeConfig, token: NetworkToken) -> NodeSettings {

@@ -118,7 +118,7 @@ struct NodeConfigTests {
         (NodeOption.dht, "public"), (.dht, "private"), (.dhtBootstrap, "a:1"),
         (.dnsIntegration, "auto"), (.relay, "unlimited"),
         (.relay, "10M"), (.shards, "4"), (.cluster, "k0s"), (.cluster, "exec:/bin/hook"),
-        (.initSystem, "systemd"), (.initSystem, "openrc"),
+        (.initSystem, "openrc"),
     ])
     func anOptionWithoutEffectIsRefusedNotIgnored(_ option: NodeOption, _ value: String) {
         let found = problems(flags: [option: [value]])
