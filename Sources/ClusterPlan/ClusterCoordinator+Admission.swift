@@ -83,11 +83,12 @@ extension ClusterCoordinator {
         if case .admit(let current) = pending?.command, current.joiner.node == peer.id {
             return nil
         }
-        let admission = Admission(
+        var admission = Admission(
             nonce: nonce, joiner: joiner, joinerKey: peer.staticKey,
             request: request.signingRequest, wish: request.wish,
             serverLimit: configuration.serverLimit, replaces: request.replaces,
             cluster: cluster)
+        admission.livingNamesakes = livingNames(of: peer)
         if let index = desk.queue.firstIndex(where: { $0.joiner.node == peer.id }) {
             desk.queue[index] = admission
         } else if desk.queue.count < AdmissionDesk.queueLimit {
@@ -96,6 +97,13 @@ extension ClusterCoordinator {
             answer(peer.id, .wait(nonce: nonce, .busy), into: &actions)
         }
         return nil
+    }
+
+    /// What living machines with the host name of `peer` are called in the datastore.
+    private func livingNames(of peer: ClusterPeer) -> Set<String> {
+        Set(
+            peers.values.filter { $0.isAlive && $0.hostname == peer.hostname }
+                .map { EtcdPlan.memberName(hostname: $0.hostname, node: $0.id) })
     }
 
     /// The host finished one admission.

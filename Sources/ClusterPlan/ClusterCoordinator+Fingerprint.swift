@@ -22,6 +22,10 @@ extension ClusterCoordinator {
             print.mix(owner)
             print.mix(memberFacts[owner]?.encoded ?? [])
         }
+        for owner in conflicts.keys.sorted() {
+            print.mix(owner)
+            print.mix(conflicts[owner]?.bytes ?? [])
+        }
         for key in published.keys.sorted() {
             print.mix(key)
             print.mix(published[key] ?? [])

@@ -115,6 +115,12 @@ extension ClusterCoordinator {
         return node == founding.owner
     }
 
+    /// Addresses of the machines that can be asked, in node order.
+    var readyServers: [IPAddress] {
+        guard let cluster = founding.readyCluster else { return [] }
+        return peers.keys.filter { canAsk($0, in: cluster) }.sorted().compactMap { peers[$0]?.ipv4 }
+    }
+
     /// The owner first: the fewer servers admit, the less they collide. Then in node order.
     private func nextServer(for attempt: inout JoinAttempt) -> NodeID? {
         let cluster = attempt.cluster

@@ -27,7 +27,7 @@ extension ClusterCoordinator {
         random: inout SeededGenerator, into actions: inout [ClusterAction]
     ) {
         switch report {
-        case .inspected(let local): takeInspection(local)
+        case .inspected(let local): takeInspection(local, into: &actions)
         case .founded(let cluster):
             guard case .founding(var run) = stage else { return }
             run.cluster = cluster
@@ -66,13 +66,24 @@ extension ClusterCoordinator {
         }
     }
 
-    private mutating func takeInspection(_ local: LocalDatastore) {
+    private mutating func takeInspection(
+        _ local: LocalDatastore, into actions: inout [ClusterAction]
+    ) {
         switch local {
+        case .foreign(let caHash):
+            let reason =
+                "a datastore that this mesh did not found is on this machine (authority "
+                + "\(caHash)); stop it and move its data away, then start this node again"
+            actions.append(.alarm(reason))
+            stage = .alarmed(reason)
+            tellConflict(caHash, into: &actions)
+            return
         case .none: stage = .empty
         case .founding(let cluster): stage = .halted(cluster)
         case .server(let cluster): stage = .restarting(cluster, .server)
         case .agent(let cluster): stage = .restarting(cluster, .agent)
         }
+        withdrawConflict(into: &actions)
     }
 
     private mutating func takeStartFailure(

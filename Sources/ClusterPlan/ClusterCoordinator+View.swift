@@ -60,8 +60,9 @@ extension ClusterCoordinator {
             case .settingAside(_, let reason): reason
             case .alarmed(let reason): reason
             }
-        if trouble.isEmpty || words == trouble { return words }
-        return words.isEmpty ? trouble : words + " (" + trouble + ")"
+        let told = [words, trouble == words ? "" : trouble, conflictText].filter { !$0.isEmpty }
+        guard let first = told.first, told.count > 1 else { return told.first ?? "" }
+        return first + " (" + told.dropFirst().joined(separator: "; ") + ")"
     }
 
     private var isAddressFixed: Bool {

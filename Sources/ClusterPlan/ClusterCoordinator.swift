@@ -25,6 +25,8 @@ package struct ClusterCoordinator: Sendable {
     /// One small fact per owner; the ledger bounds the owners.
     var roleFacts: [NodeID: RoleFact] = [:]
     var memberFacts: [NodeID: MemberListFact] = [:]
+    /// Machines with a datastore that this mesh did not found, and its authority.
+    var conflicts: [NodeID: Bytes32] = [:]
     var stage = Stage.inspecting
     var pending: PendingCommand?
     var desk = AdmissionDesk()
@@ -81,6 +83,8 @@ package struct ClusterCoordinator: Sendable {
                 memberFacts[owner] = try value.map { bytes throws(DecodingFailure) in
                     try MemberListFact(decoding: bytes)
                 }
+            case ClusterFactKey.conflict:
+                try takeConflict(owner, value, into: &actions)
             default:
                 return
             }

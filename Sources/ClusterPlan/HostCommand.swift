@@ -29,7 +29,8 @@ package struct Admission: Hashable, Sendable {
     package var joiner: HostIdentity
     /// The grant is sealed to this key.
     package var joinerKey: StaticPublicKey
-    /// A DER certificate signing request; only its key counts, names come from `joiner`.
+    /// What this kind of datastore needs to know; for etcd a DER certificate signing request, of
+    /// which only the key counts, since names come from `joiner`.
     package var request: [UInt8]
     package var wish: RoleWish
     /// No more servers than this.
@@ -37,6 +38,8 @@ package struct Admission: Hashable, Sendable {
     /// The member that the joiner declares lost; 0 when it declares none.
     package var replaces: UInt64
     package var cluster: ClusterIdentity
+    /// Names, in the datastore, of living machines with the joiner's host name.
+    package var livingNamesakes: Set<String> = []
 
     package init(
         nonce: [UInt8], joiner: HostIdentity, joinerKey: StaticPublicKey, request: [UInt8],
@@ -98,9 +101,9 @@ package enum HostCommand: Hashable, Sendable {
     case startJoined(GrantDelivery)
     /// Open the grant and become a client. Answered by `running` or `startFailed`.
     case startAgent(GrantDelivery)
-    /// Adopt the running datastore or start it with its own data. Answered by `running` or
-    /// `startFailed`.
-    case restartExisting
+    /// Adopt the running datastore or start it with its own data; `servers` say that they are ready.
+    /// Answered by `running` or `startFailed`.
+    case restartExisting(servers: [IPAddress] = [])
     /// Look at health, members and agents. Answered by `observed` or `unobservable`.
     case probe
     /// Remove a member that never came up. Answered by `evicted`.
@@ -127,17 +130,34 @@ package struct DatastoreMember: Hashable, Sendable {
     }
 }
 
+/// A machine that uses the datastore, as the datastore itself lists it.
+package struct DatastoreClient: Hashable, Sendable {
+    package var name: String
+    package var ipv4: IPAddress?
+
+    package init(name: String, ipv4: IPAddress?) {
+        self.name = name
+        self.ipv4 = ipv4
+    }
+}
+
 /// What the datastore says about itself.
 package struct Observation: Hashable, Sendable {
     /// This machine's endpoint answers and there is a leader.
     package var isHealthy: Bool
     package var members: [DatastoreMember]
     package var agents: [ClusterAgent]
+    /// Agents that the datastore knows by name and address only.
+    package var clients: [DatastoreClient]
 
-    package init(isHealthy: Bool, members: [DatastoreMember], agents: [ClusterAgent]) {
+    package init(
+        isHealthy: Bool, members: [DatastoreMember], agents: [ClusterAgent],
+        clients: [DatastoreClient] = []
+    ) {
         self.isHealthy = isHealthy
         self.members = members
         self.agents = agents
+        self.clients = clients
     }
 }
 
@@ -149,6 +169,8 @@ package enum LocalDatastore: Hashable, Sendable {
     /// A member of a certified cluster.
     case server(ClusterIdentity)
     case agent(ClusterIdentity)
+    /// A datastore that this mesh did not found, with the hash of its authority.
+    case foreign(caHash: Bytes32)
 }
 
 package enum StartFailure: String, Hashable, Sendable {

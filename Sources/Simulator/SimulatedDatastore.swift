@@ -174,7 +174,7 @@ struct SimulatedDatastores {
         case .agent(let cluster):
             isRunning = true
             return .running(cluster, .agent)
-        case .none, .founding:
+        case .none, .founding, .foreign:
             return .startFailed(.removed, reason: "nothing to start")
         }
     }
@@ -185,7 +185,7 @@ struct SimulatedDatastores {
             guard let known = clusters[cluster] else { return .unobservable(reason: "unknown") }
             return .observed(
                 Observation(isHealthy: true, members: known.members, agents: known.agents))
-        case .none:
+        case .none, .foreign:
             return .unobservable(reason: "no datastore")
         }
     }

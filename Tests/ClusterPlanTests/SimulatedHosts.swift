@@ -210,7 +210,7 @@ extension SimulatedMesh {
 
     private mutating func restart(on index: Int) -> HostReport {
         switch hosts[index].local {
-        case .none, .founding:
+        case .none, .founding, .foreign:
             return .startFailed(.transient, reason: "nothing to start")
         case .agent(let cluster):
             guard store.hasQuorum else { return .startFailed(.transient, reason: "no quorum") }
