@@ -192,10 +192,13 @@ package struct HostNames: Hashable, Sendable {
     /// Relative to the zone: `node-1`, or `web.rack2`.
     package var name: String
     package var addresses: [IPAddress]
+    /// The addresses are another machine's too, and lead back to that one's name only.
+    package var isAlias: Bool
 
-    package init(name: String, addresses: [IPAddress]) {
+    package init(name: String, addresses: [IPAddress], isAlias: Bool = false) {
         self.name = name
         self.addresses = addresses
+        self.isAlias = isAlias
     }
 }
 
@@ -244,7 +247,7 @@ private struct NameTableBuilder {
         for address in host.addresses.sorted() {
             let record = ResourceRecord(name, .address(address), ttl: NameTable.positiveTTL)
             owners[name, default: []].append(record)
-            reverse.append(ReverseHost(address: address, name: name))
+            if !host.isAlias { reverse.append(ReverseHost(address: address, name: name)) }
         }
     }
 

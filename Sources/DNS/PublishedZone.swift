@@ -9,7 +9,7 @@ import NetAddress
 ///   (RFC 1034 section 3.6.2), so there the author with the smallest id decides.
 /// - Records follow machines: what leads to one that is dead or gone is not served, and a service
 ///   of which nothing is left is not listed.
-package struct PublishedZone: Sendable {
+package struct PublishedZone: Hashable, Sendable {
     package private(set) var records: [ResourceRecord] = []
     package private(set) var patterns: [PatternRecords] = []
 
@@ -49,6 +49,17 @@ package struct PublishedZone: Sendable {
             return false
         }
         serve(claimed, order, hosts, zone: zone)
+    }
+
+    /// Whether questions are answered with `data` at `owner`.
+    package func serves(_ owner: PublishedOwner, _ data: RecordData) -> Bool {
+        switch owner {
+        case .name(let name): records.contains { $0.name == name && $0.data == data }
+        case .pattern(let pattern):
+            patterns.contains { rule in
+                rule.pattern == pattern && rule.records.contains { $0.data == data }
+            }
+        }
     }
 
     private mutating func serve(

@@ -47,7 +47,8 @@ enum ServiceParameter {
             return "alpn=\(items.joined(separator: ","))"
         case 2 where value.isEmpty: return "no-default-alpn"
         case 3 where value.count == 2:
-            return "port=\(UInt16(value[value.startIndex]) << 8 | UInt16(value[value.startIndex + 1]))"
+            return
+                "port=\(UInt16(value[value.startIndex]) << 8 | UInt16(value[value.startIndex + 1]))"
         case 4, 6:
             let step = key == 4 ? 4 : 16
             let hints = stride(from: value.startIndex, to: value.endIndex, by: step).compactMap {

@@ -166,6 +166,9 @@ package final class NameServer: Sendable {
 
     package var counters: ResolverCounters { mailbox.counters }
 
+    /// Who is asked for names that are not the mesh's.
+    package var upstreams: [SocketAddress] { state.withLock { forwarding($0).upstreams } }
+
     /// Ends the thread and closes all sockets; further calls do nothing.
     package func stop() {
         mailbox.post { $0.isStopping = true }
