@@ -72,7 +72,7 @@ package struct APIClient: Sendable {
         _ = try await ask("DELETE", path, as: [String: String].self)
     }
 
-    private func encode(_ value: some Encodable) throws(APIClientFailure) -> [UInt8] {
+    func encode(_ value: some Encodable) throws(APIClientFailure) -> [UInt8] {
         do {
             return try encodeJSON(value)
         } catch {
@@ -80,7 +80,7 @@ package struct APIClient: Sendable {
         }
     }
 
-    private func ask<Value: Decodable>(
+    func ask<Value: Decodable>(
         _ method: String, _ target: String, body: [UInt8] = [], as type: Value.Type
     ) async throws(APIClientFailure) -> Value {
         let response = try await send(

@@ -130,6 +130,7 @@ extension Node {
             }
         }
         strengthenAddress(at: now, into: &actions)
+        if publishing.controlPlane != controlPlane { rebuildNames(into: &actions) }
     }
 
     mutating func hostReported(

@@ -20,13 +20,13 @@ import WireGuard
 ///     UDP socket, state directory, forwarding table, interface, name server, executor
 package actor NodeRuntime {
     private nonisolated let thread: ControlThread
-    private var node: Node
+    var node: Node
     private let store: NodeStore
     private let dataPlane: PacketPlane
     private let interface: OverlayInterface?
     private let multicast: MulticastService?
     private let changes: NetworkWatcher
-    private let nameServer: NameServer?
+    let nameServer: NameServer?
     private let executor: any HostExecuting
     private let logger: Logger
     private var forwardingIsDirty = true
@@ -152,7 +152,7 @@ package actor NodeRuntime {
 
     // MARK: - Actions
 
-    private func carryOut(_ actions: [NodeAction], at now: Now) {
+    func carryOut(_ actions: [NodeAction], at now: Now) {
         // Entries that arrive together reach the disk together, and before anything that may
         // depend on them leaves.
         var entries: [[UInt8]] = []
@@ -214,7 +214,7 @@ package actor NodeRuntime {
         nameServer?.listen(ipv4: ipv4, ipv6: ipv6)
     }
 
-    private func publish() {
+    func publish() {
         if forwardingIsDirty {
             forwardingIsDirty = false
             dataPlane.publish(ForwardingSnapshot(node.forwarding))

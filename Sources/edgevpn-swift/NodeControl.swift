@@ -16,7 +16,7 @@ struct NodeControl: ControlHandle {
     /// The mesh's DNS zone, without a dot at its end.
     let zone: String
 
-    private var runtime: NodeRuntime { slot.runtime }
+    var runtime: NodeRuntime { slot.runtime }
 
     func status() async -> StatusModel {
         let status = await runtime.status()
@@ -61,7 +61,8 @@ struct NodeControl: ControlHandle {
             name: "\(status.hostname).\(zone)",
             addresses: [status.ipv4, status.ipv6].compactMap { $0 }.map { "\($0)" },
             id: "\(status.id)")
-        let others = status.peers.compactMap { peer in
+        let there = status.peers.filter { $0.state != .dead && $0.state != .left }
+        let others = there.compactMap { peer in
             peer.hostname.map { hostname in
                 NameModel(
                     name: "\(hostname).\(zone)",
@@ -206,7 +207,7 @@ private func entryModel(_ entry: LedgerEntry) -> LedgerEntryModel {
         value: entry.value)
 }
 
-private func failure(_ problem: LedgerProblem) -> ControlFailure {
+func failure(_ problem: LedgerProblem) -> ControlFailure {
     switch problem {
     case .bucket:
         ControlFailure(
