@@ -33,6 +33,8 @@ protocol DatastoreHost: AnyObject {
     func restartExisting(servers: [IPAddress])
     func probe()
     func evict(_ memberID: UInt64)
+    /// Removes a member or an agent under its name or its address; it may be gone already.
+    func expel(_ identity: HostIdentity) throws(HostFailure)
     /// Whether a service in this record's phase must end with the daemon.
     func isBound(_ record: HostRecord) -> Bool
 }
@@ -57,7 +59,8 @@ extension DatastoreHost {
     private func execute(_ command: HostCommand) {
         do throws(HostFailure) {
             switch command {
-            case .inspect: report(.inspected(try inspect()))
+            case .inspect:
+                report(.inspected(fileExists(leftMarker) ? .retired : try inspect()))
             case .found(let identity, let generation, let deadline):
                 found(identity, generation: generation, deadline: deadline)
             case .extendDeadline(let deadline): service.extend(to: deadline)
@@ -77,6 +80,16 @@ extension DatastoreHost {
             case .restartExisting(let servers): restartExisting(servers: servers)
             case .probe: probe()
             case .evict(let memberID): evict(memberID)
+            case .expel(let leaver, let nonce):
+                try expel(leaver)
+                report(.expelled(leaver.node, nonce: nonce))
+            case .retire(let generation):
+                isExpectedToRun = false
+                // The marker first: a machine that dies here must not join again.
+                try writeFile(leftMarker, Array("generation \(generation)\n".utf8))
+                service.stop()
+                try setDataAside(generation: generation)
+                report(.retired)
             }
         } catch {
             report(.failed(reason: error.description))
@@ -93,6 +106,9 @@ extension DatastoreHost {
     }
 
     // MARK: - Parts
+
+    /// Present on a machine that has left for good.
+    private var leftMarker: String { settings.directory + ".left" }
 
     func loadRecord() throws(HostFailure) -> HostRecord {
         try HostRecord(parsing: try readText(paths.record))

@@ -87,6 +87,14 @@ extension K3sHost {
             joiner: admission.joiner.node, nonce: admission.nonce, role: role, sealed: sealed)
     }
 
+    func expel(_ identity: HostIdentity) throws(HostFailure) {
+        let control = control(.server)
+        let leavers = try control.nodes().filter {
+            $0.name == identity.name || $0.ipv4 == identity.ipv4
+        }
+        for node in leavers { try control.remove(node.name) }
+    }
+
     func evict(_ memberID: UInt64) {
         let control = control(.server)
         if let nodes = try? control.nodes(), let node = nodes.first(where: { $0.id == memberID }) {

@@ -8,6 +8,8 @@ extension ClusterCoordinator {
         var queue: [Admission] = []
         /// Finished grants, so that a repeated request gets the same answer.
         var grants: [IssuedGrant] = []
+        /// As many as joiners; they ask again.
+        var leavers: [Leaver] = []
 
         /// The nonces of each joiner in the order of their first arrival, least recent joiner first.
         var visits: [Visit] = []
@@ -130,6 +132,9 @@ extension ClusterCoordinator {
             answer(joiner, .refusal(nonce: nonce, reason), into: &actions)
         case .mustConfirm(let joiner, let nonce, let memberID):
             answer(joiner, .confirm(nonce: nonce, memberID: memberID), into: &actions)
+        case .expelled(let leaver, let nonce):
+            answer(leaver, .left(nonce: nonce), into: &actions)
+            observed.noteChange(at: now.boot)
         default: break
         }
     }

@@ -35,7 +35,8 @@ extension ClusterCoordinator {
             if pending == nil, notBefore == nil {
                 order(.setAside(generation: generation), at: now, into: &actions)
             }
-        case .alarmed: break
+        case .leaving(let departure): advanceLeaving(departure, at: now, into: &actions)
+        case .alarmed, .retired: break
         }
     }
 

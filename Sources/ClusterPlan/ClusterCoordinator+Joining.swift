@@ -105,7 +105,7 @@ extension ClusterCoordinator {
     }
 
     /// Whether `node` says that it is a ready server, or is the owner who has not said anything.
-    private func canAsk(_ node: NodeID, in cluster: ClusterIdentity) -> Bool {
+    func canAsk(_ node: NodeID, in cluster: ClusterIdentity) -> Bool {
         guard node != configuration.node, let peer = peers[node], peer.isAlive else {
             return false
         }

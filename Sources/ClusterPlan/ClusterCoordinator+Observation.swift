@@ -60,6 +60,11 @@ extension ClusterCoordinator {
         into actions: inout [ClusterAction]
     ) {
         guard pending == nil else { return }
+        if role == .server, !desk.leavers.isEmpty {
+            let leaver = desk.leavers.removeFirst()
+            order(.expel(leaver.identity, nonce: leaver.nonce), at: now, into: &actions)
+            return
+        }
         if role == .server, !desk.queue.isEmpty {
             order(.admit(desk.queue.removeFirst()), at: now, into: &actions)
             return

@@ -108,6 +108,11 @@ package enum HostCommand: Hashable, Sendable {
     case probe
     /// Remove a member that never came up. Answered by `evicted`.
     case evict(memberID: UInt64)
+    /// Remove a machine that leaves, as member or agent, under its name or its address. Answered by
+    /// `expelled` or `failed`.
+    case expel(HostIdentity, nonce: [UInt8])
+    /// This machine has left: stop, rename the data, remember it. Answered by `retired` or `failed`.
+    case retire(generation: UInt32)
 }
 
 /// A member as the datastore itself lists it.
@@ -171,6 +176,8 @@ package enum LocalDatastore: Hashable, Sendable {
     case agent(ClusterIdentity)
     /// A datastore that this mesh did not found, with the hash of its authority.
     case foreign(caHash: Bytes32)
+    /// This machine has left for good.
+    case retired
 }
 
 package enum StartFailure: String, Hashable, Sendable {
@@ -240,6 +247,8 @@ package enum HostReport: Hashable, Sendable {
     case observed(Observation)
     case unobservable(reason: String)
     case evicted(memberID: UInt64)
+    case expelled(NodeID, nonce: [UInt8])
+    case retired
     /// A command without a more precise answer failed.
     case failed(reason: String)
     /// The datastore process ended without having been told to.

@@ -10,6 +10,11 @@ package protocol ControlHandle: Sendable {
     /// The founding and the datastore with the certificates that prove them.
     func clusterStatus() async -> ClusterStatusModel
 
+    /// Begins to take this machine out of the datastore for good.
+    ///
+    /// - Throws: `refused` when the datastore could not do without it.
+    func leaveCluster() async throws(ControlFailure)
+
     /// Sends one probe through the tunnel to `node` and waits for its answer.
     ///
     /// - Parameters:

@@ -47,6 +47,7 @@ package struct APIResponse: Hashable, Sendable {
 ///     GET    /v1/status               StatusModel
 ///     GET    /v1/peers                [PeerModel]
 ///     GET    /v1/cluster              ClusterStatusModel
+///     POST   /v1/cluster/leave        ClusterStatusModel
 ///     GET    /v1/names                [NameModel]
 ///     GET    /v1/names/records        [NameRecordModel]
 ///     POST   /v1/names/records        NameRecordRequestModel -> [NameRecordModel]
@@ -96,6 +97,10 @@ package struct Routes: Sendable {
             return APIResponse(await control.status().peers)
         case ("cluster", 2):
             try require("GET", request)
+            return APIResponse(await control.clusterStatus())
+        case ("cluster", 3) where parts[2] == "leave":
+            try require("POST", request)
+            try await control.leaveCluster()
             return APIResponse(await control.clusterStatus())
         case ("names", 2):
             try require("GET", request)

@@ -40,6 +40,16 @@ struct NodeControl: ControlHandle {
             endpoints: addresses.isEmpty ? nil : addresses.map { "https://\($0):2379" })
     }
 
+    func leaveCluster() async throws(ControlFailure) {
+        do throws(ClusterLeaveProblem) {
+            try await runtime.leaveCluster()
+        } catch {
+            throw ControlFailure(
+                .refused, error.text,
+                fix: "`edgevpn-swift cluster status` tells who is in the cluster")
+        }
+    }
+
     func ping(_ node: String, timeoutMilliseconds: Int) async throws(ControlFailure) -> PingModel {
         guard let target = await runtime.member(named: node) else {
             throw ControlFailure(

@@ -23,6 +23,10 @@ actor FakeNode: ControlHandle {
         ClusterStatusModel(cluster: ClusterModel(phase: .none))
     }
 
+    func leaveCluster() throws(ControlFailure) {
+        throw ControlFailure(.refused, "this is the only server", fix: "add another one")
+    }
+
     func ping(_ node: String, timeoutMilliseconds: Int) throws(ControlFailure) -> PingModel {
         switch node {
         case "b": return PingModel(id: FakeNode.peer, hostname: "b", rttMs: 0.25, path: .direct)

@@ -21,9 +21,10 @@ extension ClusterNode {
     /// The K3s process, if it runs.
     func k3s() -> Int32? {
         processes().first { process in
-            guard Lab.contents(of: "/proc/\(process)/comm") == "k3s\n" else { return false }
+            // The interpreter, the stand-in, and what it is told to be.
             let words = Lab.contents(of: "/proc/\(process)/cmdline")?.split(separator: "\0") ?? []
-            return words.contains("server") || words.contains("agent")
+            return words.count > 2 && words[1] == standInK3s
+                && ["server", "agent"].contains(words[2])
         }
     }
 
@@ -39,6 +40,22 @@ extension ClusterNode {
         let rows = answer.output.split(separator: "\n").dropFirst()
             .map { $0.split(separator: " ") }
         return Dictionary(uniqueKeysWithValues: rows.map { (String($0[0]), $0[1] == "Ready") })
+    }
+
+    /// What a unit asks before it starts.
+    func mayStart(_ options: [String] = []) async throws -> (status: Int32, output: String) {
+        try await host.attempt(
+            [
+                try Lab.binary(), "cluster", "may-start", "--state-dir", state, "--k3s-data-dir",
+                k3sData,
+            ] + options)
+    }
+
+    func kubeconfig() async throws -> (status: Int32, output: String) {
+        try await host.attempt([
+            try Lab.binary(), "cluster", "kubeconfig", "--state-dir", state, "--k3s-config-dir",
+            k3sConfiguration,
+        ])
     }
 
     func text(of path: String) -> String {

@@ -7,68 +7,71 @@ import Testing
 ///      \     \    |    /     /
 ///       +-----+-switch-+----+
 @Suite(.serialized) struct K3sTests {
-    @Test func fiveMachinesFoundOneK3sCluster() async throws {
+    @Test func fiveMachinesFoundOneK3sClusterAndKeepIt() async throws {
         try await withClusterLab(
             count: 5, policy: ["--nodes", "5", "--servers", "3"], kind: .k3s
         ) { cluster in
             let story = try await K3sStory(founding: cluster)
             try story.onlyDropInsWereWritten()
             try await story.kubernetesKnowsEveryMachine()
-        }
-    }
-}
-
-/// The life of one K3s cluster, chapter by chapter.
-struct K3sStory {
-    let cluster: ClusterLab
-    private var nodes: [ClusterNode] { cluster.nodes }
-    private var statuses: [ClusterStatus]
-
-    /// Chapter one: started in any order, they found one cluster.
-    init(founding cluster: ClusterLab) async throws {
-        self.cluster = cluster
-        let begin = ContinuousClock.now
-        try await cluster.start(cluster.nodes.shuffled())
-        statuses = try await cluster.settle(
-            cluster.nodes, servers: 3, agents: 2, within: .seconds(240))
-        measured("five machines, three servers of K3s, two agents", since: begin)
-        #expect(Set(statuses.map(\.cluster.founder)).count == 1)
-        let founders = nodes.filter { $0.log.contains("this node founds the cluster") }
-        #expect(founders.count == 1, "\(founders.map(\.name))")
-    }
-
-    private func index(_ node: ClusterNode) -> Int {
-        nodes.firstIndex { $0 === node } ?? 0
-    }
-
-    private func role(_ node: ClusterNode) -> String? { statuses[index(node)].cluster.role }
-
-    var servers: [ClusterNode] { nodes.filter { role($0) == "server" } }
-    var agents: [ClusterNode] { nodes.filter { role($0) == "agent" } }
-
-    private func address(_ node: ClusterNode) -> String { statuses[index(node)].node.ipv4 ?? "" }
-
-    /// No unit and no file of the operator is touched, and `cluster-init` is gone.
-    func onlyDropInsWereWritten() throws {
-        for node in nodes {
-            let text = node.text(of: node.dropIn)
-            let attributes = try FileManager.default.attributesOfItem(atPath: node.dropIn)
-            #expect(attributes[.posixPermissions] as? Int == 0o600)
-            #expect(!text.contains("cluster-init"), "\(node.name):\n\(text)")
-            #expect(text.contains("node-ip: '\(address(node))'"))
-            #expect(text.contains("flannel-iface: 'edgevpn0'"))
-            #expect(text.contains("advertise-address") == (role(node) == "server"))
-            let target = nodes.first { text.contains("server: 'https://\(address($0)):6443'") }
-            #expect(target.map { $0 !== node && role($0) == "server" } ?? false, "\(text)")
+            try await story.secretsStayWhereTheyBelong()
+            try await story.theGateLetsMembersStart()
+            try await story.theKubeconfigWorksFromAnywhere()
+            try await story.k3sOutlivesTheDaemon()
+            try await story.everyMachineDies()
+            try await story.anAgentFollowsLivingServers()
+            try await story.theFounderLosesItsClusterData()
         }
     }
 
-    func kubernetesKnowsEveryMachine() async throws {
-        for server in servers {
-            try await eventually("\(server.name) sees five ready Nodes", within: .seconds(60)) {
-                let seen = try await server.kubernetesNodes()
-                return seen.count == 5 && seen.values.allSatisfy { $0 }
+    /// One server first; two machines come later and become servers, too.
+    @Test func oneServerGrowsToThree() async throws {
+        try await withClusterLab(
+            count: 4, policy: ["--nodes", "3", "--disk-losses", "0"], kind: .k3s
+        ) { cluster in
+            let pair = Array(cluster.nodes[..<2])
+            try await cluster.start(pair)
+            let founder = try await cluster.firstFounder()
+            // Two of three voters decide; then the founder is left alone with its cluster.
+            try await eventually("READY", within: .seconds(120), every: .milliseconds(20)) {
+                try await founder.status()?.cluster.phase == "ready"
             }
+            for node in pair where node !== founder {
+                node.killEverything()
+                try await node.daemon?.end(within: .seconds(5))
+                try node.wipe()
+            }
+            try await cluster.settle([founder], servers: 1, agents: 0, within: .seconds(60))
+            #expect(try await founder.mayStart().status == 0)
+            let begin = ContinuousClock.now
+            try await cluster.start(cluster.nodes.filter { $0 !== founder })
+            try await cluster.settle(
+                cluster.nodes, servers: 3, agents: 1, within: .seconds(240))
+            measured("one server grew to three, and an agent", since: begin)
+            try await eventually("the founder would join another", within: .seconds(60)) {
+                founder.text(of: founder.dropIn).contains("server: 'https://")
+            }
+        }
+    }
+
+    @Test func aReimagedMachineComesBackUnderItsOldName() async throws {
+        try await withClusterLab(count: 3, policy: ["--nodes", "3"], kind: .k3s) { cluster in
+            try await cluster.start(cluster.nodes.shuffled())
+            let before = try await cluster.settle(
+                cluster.nodes, servers: 3, agents: 0, within: .seconds(240))
+            let machine = cluster.nodes[2]
+            let old = before[2].node.id
+            try await cluster.reimage(machine)
+            let after = try await cluster.settle(
+                cluster.nodes, servers: 3, agents: 0, within: .seconds(240))
+            #expect(after[2].node.id != old)
+            #expect(Set(after.map(\.cluster.founder)) == Set(before.map(\.cluster.founder)))
+            let names = try await cluster.nodes[0].kubernetesNodes().keys
+            #expect(names.count == 3 && names.contains { $0 == "n3-\(after[2].node.id.prefix(6))" })
+            #expect(!names.contains { $0 == "n3-\(old.prefix(6))" }, "\(names)")
+
+            try await cluster.leave(machine)
+            try await cluster.aForeignClusterAlarms(on: machine)
         }
     }
 }
