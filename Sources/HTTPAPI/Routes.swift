@@ -47,6 +47,7 @@ package struct APIResponse: Hashable, Sendable {
 ///     GET    /v1/status               StatusModel
 ///     GET    /v1/peers                [PeerModel]
 ///     GET    /v1/cluster              ClusterStatusModel
+///     POST   /v1/cluster              ClusterOrderModel -> ClusterStatusModel
 ///     GET    /v1/names                [NameModel]
 ///     POST   /v1/ping                 PingRequestModel -> PingModel
 ///     GET    /v1/ledger[/BUCKET]      [LedgerEntryModel]
@@ -90,6 +91,9 @@ package struct Routes: Sendable {
         case ("peers", 2):
             try require("GET", request)
             return APIResponse(await control.status().peers)
+        case ("cluster", 2) where request.method == "POST":
+            return APIResponse(
+                try await control.clusterOrder(decode(ClusterOrderModel.self, from: request)))
         case ("cluster", 2):
             try require("GET", request)
             return APIResponse(await control.clusterStatus())

@@ -4,7 +4,9 @@ import HTTPAPI
 struct ClusterCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "cluster", abstract: "The founding and the datastore.",
-        subcommands: [Status.self], defaultSubcommand: Status.self)
+        subcommands: [
+            Status.self, Explain.self, Init.self, Takeover.self, Reset.self,
+        ], defaultSubcommand: Status.self)
 
     struct Status: AsyncParsableCommand {
         static let configuration = CommandConfiguration(

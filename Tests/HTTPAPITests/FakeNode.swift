@@ -22,6 +22,13 @@ actor FakeNode: ControlHandle {
         ClusterStatusModel(cluster: ClusterModel(phase: .none))
     }
 
+    func clusterOrder(_ order: ClusterOrderModel) throws(ControlFailure) -> ClusterStatusModel {
+        guard order.order == .found else {
+            throw ControlFailure(.refused, "not \(order.order.rawValue)", fix: "wait")
+        }
+        return ClusterStatusModel(cluster: ClusterModel(phase: .claiming))
+    }
+
     func ping(_ node: String, timeoutMilliseconds: Int) throws(ControlFailure) -> PingModel {
         switch node {
         case "b": return PingModel(id: FakeNode.peer, hostname: "b", rttMs: 0.25, path: .direct)
