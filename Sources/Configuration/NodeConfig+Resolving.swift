@@ -31,12 +31,24 @@ extension NodeConfig {
                 upstream($0)
             },
             api: reader.api(),
-            cluster: reader.read(.cluster, expecting: "none or etcd") {
+            cluster: reader.read(.cluster, expecting: "none, etcd or k3s") {
                 ClusterChoice(rawValue: $0)
             } ?? .none,
             role: reader.read(.role, expecting: "auto, server, agent or none") {
                 RoleChoice(rawValue: $0)
             } ?? .auto,
+            initSystem: reader.read(
+                .initSystem, expecting: "auto, systemd, openrc or supervise"
+            ) { InitChoice(rawValue: $0) } ?? .auto,
+            k3sBinary: reader.read(.k3sBinary, expecting: "a program's name or path") {
+                nonEmpty($0)
+            },
+            k3sDataDirectory: reader.read(.k3sDataDirectory, expecting: "an absolute path") {
+                absolutePath($0)
+            },
+            k3sConfigDirectory: reader.read(.k3sConfigDirectory, expecting: "an absolute path") {
+                absolutePath($0)
+            },
             logLevel: reader.read(
                 .logLevel, expecting: "trace, debug, info, notice, warning, error or critical"
             ) { LogLevelChoice(rawValue: $0) } ?? .info)
@@ -44,7 +56,19 @@ extension NodeConfig {
         if config.cluster == .none, config.role == .server || config.role == .agent {
             reader.complain(
                 .role, "a role in a datastore is asked for, and there is none",
-                fix: "add --cluster etcd, or leave --role out")
+                fix: "add --cluster etcd or k3s, or leave --role out")
+        }
+        if config.cluster != .k3s {
+            for option in [NodeOption.k3sBinary, .k3sDataDirectory, .k3sConfigDirectory]
+            where reader.isGiven(option) {
+                reader.complain(
+                    option, "K3s is not asked for", fix: "add --cluster k3s, or leave it out")
+            }
+            if config.initSystem == .systemd || config.initSystem == .openrc {
+                reader.complain(
+                    .initSystem, "only K3s runs as a unit of an init system",
+                    fix: "add --cluster k3s, or say supervise")
+            }
         }
         if config.cluster != .none, config.role != .none, config.interfaceName == nil {
             // Such a node could win the claim to found, and nobody would ever found anything.
@@ -144,13 +168,9 @@ private struct SettingsReader {
         _ = read(.dnsIntegration, expecting: "off") { $0 == "off" ? $0 : nil }
         _ = read(.relay, expecting: "off") { $0 == "off" ? $0 : nil }
         _ = read(.shards, expecting: "1") { $0 == "1" ? $0 : nil }
-        _ = read(.initSystem, expecting: "auto or supervise") {
-            ["auto", "supervise"].contains($0) ? $0 : nil
-        }
-        for option in [NodeOption.k3sBinary, .k3sDataDirectory, .k3sConfigDirectory] {
-            _ = read(option) { $0 }
-        }
     }
+
+    func isGiven(_ option: NodeOption) -> Bool { settings[option] != nil }
 
     mutating func complain(_ option: NodeOption, _ message: String, fix: String) {
         let setting = settings[option]

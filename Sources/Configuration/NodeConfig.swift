@@ -28,6 +28,12 @@ package struct NodeConfig: Hashable, Sendable {
     package var api: APIAddress?
     package var cluster: ClusterChoice
     package var role: RoleChoice
+    /// Who keeps the datastore's process.
+    package var initSystem: InitChoice
+    /// A name looked up in the usual directories, or a path.
+    package var k3sBinary: String?
+    package var k3sDataDirectory: String?
+    package var k3sConfigDirectory: String?
     package var logLevel: LogLevelChoice
 
     package static let defaultInterface = "edgevpn0"
@@ -83,6 +89,16 @@ package enum DNSListen: Hashable, Sendable {
 package enum ClusterChoice: String, Hashable, Sendable, CaseIterable {
     case none
     case etcd
+    case k3s
+}
+
+/// Who keeps the datastore's process.
+package enum InitChoice: String, Hashable, Sendable, CaseIterable {
+    /// systemd or OpenRC where they run and know the service, else a supervised child.
+    case auto
+    case systemd
+    case openrc
+    case supervise
 }
 
 /// What this machine may become.

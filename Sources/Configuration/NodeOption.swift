@@ -65,14 +65,12 @@ package enum NodeOption: String, Hashable, Sendable, CaseIterable {
             "this version does not relay for others: leave it out, or say off"
         case (.shards, let value) where value != "1":
             "this version has one shard: leave it out, or say 1"
-        case (.cluster, "k3s"), (.cluster, "k0s"):
-            "this version founds etcd only: say etcd or none"
+        case (.cluster, "k0s"):
+            "this version founds etcd and K3s: say etcd, k3s or none"
         case (.cluster, let value) where value.hasPrefix("exec:"):
-            "this version founds etcd only: say etcd or none"
-        case (.initSystem, "systemd"), (.initSystem, "openrc"):
-            "this version supervises the datastore itself: leave it out, or say supervise"
-        case (.k3sBinary, _), (.k3sDataDirectory, _), (.k3sConfigDirectory, _):
-            "this version does not start K3s: leave it out"
+            "this version founds etcd and K3s: say etcd, k3s or none"
+        case (.initSystem, "openrc"):
+            "this version knows systemd only: leave it out, or say supervise"
         default: nil
         }
     }

@@ -147,6 +147,7 @@ extension Node {
             }
         }
         strengthenAddress(at: now, into: &actions)
+        if publishing.controlPlane != controlPlane { rebuildNames(into: &actions) }
     }
 
     mutating func hostReported(

@@ -11,6 +11,9 @@ package struct NameServerConfiguration: Sendable {
     /// The port on overlay addresses.
     package var port: UInt16
     package var upstreams: [SocketAddress]
+    /// The upstreams, of routes too, that are asked over TLS, each with the name that its
+    /// certificate must be for; an empty one stands for the address.
+    package var secureUpstreams: [SocketAddress: String] = [:]
     /// Who may ask; everybody who reaches the addresses when empty.
     package var clients: [IPPrefix]
     package var cacheCapacity: Int
@@ -70,15 +73,17 @@ package final class NameServer: Sendable {
         self.warn = warn
         mailbox = try NameServerMailbox()
         state = Mutex(State(thread: nil, upstreams: configuration.upstreams))
-        let resolver = Resolver(
-            table: table,
-            configuration: ResolverConfiguration(
-                localSuffixes: configuration.localSuffixes, clients: configuration.clients,
-                cacheCapacity: configuration.cacheCapacity,
-                queriesPerSecond: configuration.queriesPerSecond,
-                logsQueries: configuration.queryLog != nil))
+        var settings = ResolverConfiguration(
+            localSuffixes: configuration.localSuffixes, clients: configuration.clients,
+            cacheCapacity: configuration.cacheCapacity,
+            queriesPerSecond: configuration.queriesPerSecond,
+            logsQueries: configuration.queryLog != nil)
+        settings.secureUpstreams = Set(configuration.secureUpstreams.keys)
+        let resolver = Resolver(table: table, configuration: settings)
         let loop = try NameServerLoop(
-            resolver: resolver, mailbox: mailbox, queryLog: configuration.queryLog)
+            resolver: resolver, mailbox: mailbox,
+            certificateNames: configuration.secureUpstreams.filter { !$0.value.isEmpty },
+            queryLog: configuration.queryLog)
         let thread = try WorkerThread(name: "evpn-names") { loop.run() }
         start(thread)
         listen(on: [])
@@ -165,6 +170,9 @@ package final class NameServer: Sendable {
     }
 
     package var counters: ResolverCounters { mailbox.counters }
+
+    /// Who is asked for names that are not the mesh's.
+    package var upstreams: [SocketAddress] { state.withLock { forwarding($0).upstreams } }
 
     /// Ends the thread and closes all sockets; further calls do nothing.
     package func stop() {

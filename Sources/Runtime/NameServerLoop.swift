@@ -2,29 +2,36 @@ import DNS
 import LinuxIO
 import MeshBase
 import NetAddress
+import Transport
 
 /// The thread of the name server: waits for sockets, feeds the ``Resolver``, carries out what it
 /// wants. Used by one thread alone.
 final class NameServerLoop: @unchecked Sendable {
-    private var resolver: Resolver
+    var resolver: Resolver
     private let mailbox: NameServerMailbox
-    private let poller: ReadinessPoller
+    let poller: ReadinessPoller
+    private let certificateNames: [SocketAddress: String]
+    /// The connection to each upstream that is asked over TLS.
+    var secureUpstreams: [SocketAddress: SecureUpstream] = [:]
+    var secureExchanges: [UInt64: SecureUpstream] = [:]
+    private lazy var secureContext = TLSClientContext()
     private let queryLog: (@Sendable (AnsweredQuery) -> Void)?
-    private var random = SystemRandom.generator()
-    private var endpoints: [UInt64: Endpoint] = [:]
+    var random = SystemRandom.generator()
+    var endpoints: [UInt64: Endpoint] = [:]
     private var listenerTokens: [ObjectIdentifier: [UInt64]] = [:]
     /// The token of the socket of each exchange.
     private var exchanges: [UInt64: UInt64] = [:]
-    private var actions: [ResolverAction] = []
+    var actions: [ResolverAction] = []
     private var nextToken: UInt64 = 1
     private var connectionCount = 0
 
-    private enum Endpoint {
+    enum Endpoint {
         case datagrams(NameListener)
         case streams(NameListener)
         case client(NameConnection)
         case upstreamDatagrams(DatagramSocket, exchange: UInt64, upstream: SocketAddress)
         case upstreamStream(NameConnection, exchange: UInt64, upstream: SocketAddress)
+        case upstreamSecure(SecureUpstream)
     }
 
     private static let doorbellToken: UInt64 = 0
@@ -35,9 +42,11 @@ final class NameServerLoop: @unchecked Sendable {
 
     init(
         resolver: Resolver, mailbox: NameServerMailbox,
+        certificateNames: [SocketAddress: String],
         queryLog: (@Sendable (AnsweredQuery) -> Void)?
     ) throws(SystemCallError) {
         self.queryLog = queryLog
+        self.certificateNames = certificateNames
         self.resolver = resolver
         self.mailbox = mailbox
         poller = try ReadinessPoller()
@@ -64,6 +73,9 @@ final class NameServerLoop: @unchecked Sendable {
     private func patience() -> Int32 {
         let now = SystemClock.boot()
         var deadline = resolver.deadline
+        for upstream in secureUpstreams.values {
+            deadline = earlier(deadline, upstream.idleDeadline)
+        }
         if connectionCount > 0 {
             for case .client(let connection) in endpoints.values {
                 deadline = earlier(deadline, connection.idleDeadline)
@@ -103,7 +115,7 @@ final class NameServerLoop: @unchecked Sendable {
         }
     }
 
-    private func watch(
+    func watch(
         _ descriptor: Int32, _ endpoint: Endpoint, _ interest: ReadinessPoller.Interest = .input
     ) -> UInt64? {
         let token = nextToken
@@ -129,6 +141,7 @@ final class NameServerLoop: @unchecked Sendable {
             receiveReplies(socket, exchange, upstream)
         case .upstreamStream(let connection, let exchange, let upstream):
             converse(connection, event, exchange, upstream)
+        case .upstreamSecure(let upstream): converse(upstream, event)
         case nil: break
         }
     }
@@ -246,7 +259,7 @@ final class NameServerLoop: @unchecked Sendable {
         }
     }
 
-    private func fail(_ exchange: UInt64) {
+    func fail(_ exchange: UInt64) {
         resolver.exchangeFailed(
             exchange, at: SystemClock.boot(), random: &random, into: &actions)
     }
@@ -256,6 +269,7 @@ final class NameServerLoop: @unchecked Sendable {
         if let deadline = resolver.deadline, deadline <= now {
             resolver.timeout(at: now, random: &random, into: &actions)
         }
+        for upstream in secureUpstreams.values where upstream.isIdle(at: now) { close(upstream) }
         guard connectionCount > 0 else { return }
         for case .client(let connection) in endpoints.values where connection.idleDeadline <= now {
             close(connection)
@@ -264,7 +278,7 @@ final class NameServerLoop: @unchecked Sendable {
 
     // MARK: Actions
 
-    private func carryOut() {
+    func carryOut() {
         // Opening a socket may fail and add further actions.
         var next = 0
         while next < actions.count {
@@ -273,7 +287,11 @@ final class NameServerLoop: @unchecked Sendable {
             case .queryUpstream(let exchange, let upstream, let transport, let bytes):
                 open(exchange, upstream, transport, bytes)
             case .closeExchange(let exchange):
-                if let token = exchanges.removeValue(forKey: exchange) { endpoints[token] = nil }
+                if secureExchanges.removeValue(forKey: exchange)?.forget(exchange) == nil,
+                    let token = exchanges.removeValue(forKey: exchange)
+                {
+                    endpoints[token] = nil
+                }
             case .dropped: break
             case .answered(let line): queryLog?(line)
             }
@@ -290,7 +308,7 @@ final class NameServerLoop: @unchecked Sendable {
             connection.outstanding -= 1
             connection.enqueue(bytes)
             settle(connection)
-        case .streams, .upstreamDatagrams, .upstreamStream, nil: break
+        case .streams, .upstreamDatagrams, .upstreamStream, .upstreamSecure, nil: break
         }
     }
 
@@ -318,9 +336,40 @@ final class NameServerLoop: @unchecked Sendable {
                     socket.descriptor,
                     .upstreamStream(connection, exchange: exchange, upstream: upstream),
                     [.input, .output])
+            case .tls: try openSecure(exchange, upstream, bytes)
             }
         } catch {
             fail(exchange)
         }
+    }
+
+    /// Sends over the one connection to the upstream, which is made when there is none.
+    private func openSecure(
+        _ exchange: UInt64, _ address: SocketAddress, _ bytes: [UInt8]
+    ) throws(SystemCallError) {
+        let upstream: SecureUpstream
+        if let known = secureUpstreams[address], known.isUsable {
+            upstream = known
+        } else {
+            let name = certificateNames[address]
+            guard let secureContext,
+                let session = TLSClientSession(
+                    secureContext, name: name ?? "\(address.ip)", isAddress: name == nil)
+            else { return fail(exchange) }
+            let connection = NameConnection(
+                try StreamSocket(connectingTo: address), peer: address, tls: session,
+                at: SystemClock.boot())
+            upstream = SecureUpstream(connection, address)
+            connection.watched = [.input, .output]
+            guard
+                let token = watch(
+                    connection.socket.descriptor, .upstreamSecure(upstream), [.input, .output])
+            else { return fail(exchange) }
+            connection.token = token
+            secureUpstreams[address] = upstream
+        }
+        secureExchanges[exchange] = upstream
+        upstream.ask(exchange, bytes, at: SystemClock.boot())
+        settle(upstream)
     }
 }

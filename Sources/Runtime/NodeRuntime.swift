@@ -21,13 +21,13 @@ import WireGuard
 ///     UDP socket, state directory, forwarding table, interface, name server, executor
 package actor NodeRuntime {
     private nonisolated let thread: ControlThread
-    private var node: Node
+    var node: Node
     private let store: NodeStore
     private let dataPlane: PacketPlane
     private let interface: OverlayInterface?
     private let multicast: MulticastService?
     private let changes: NetworkWatcher
-    private let nameServer: NameServer?
+    let nameServer: NameServer?
     private let executor: any HostExecuting
     private let logger: Logger
     private var forwardingIsDirty = true
@@ -153,7 +153,7 @@ package actor NodeRuntime {
 
     // MARK: - Actions
 
-    private func carryOut(_ actions: [NodeAction], at now: Now) {
+    func carryOut(_ actions: [NodeAction], at now: Now) {
         // Entries that arrive together reach the disk together, and before anything that may
         // depend on them leaves.
         var entries: [[UInt8]] = []
@@ -215,7 +215,7 @@ package actor NodeRuntime {
         nameServer?.listen(ipv4: ipv4, ipv6: ipv6)
     }
 
-    private func publish() {
+    func publish() {
         if forwardingIsDirty {
             forwardingIsDirty = false
             dataPlane.publish(ForwardingSnapshot(node.forwarding))
@@ -303,6 +303,21 @@ package actor NodeRuntime {
         try node.delete(bucket: bucket, key: key, at: now, into: &actions)
         carryOut(actions, at: now)
         publish()
+    }
+
+    /// Begins to leave the datastore for good.
+    package func leaveCluster() throws(ClusterLeaveProblem) {
+        let now = SystemClock.now()
+        var actions: [NodeAction] = []
+        var problem: ClusterLeaveProblem?
+        do throws(ClusterLeaveProblem) {
+            try node.leaveCluster(at: now, into: &actions)
+        } catch {
+            problem = error
+        }
+        carryOut(actions, at: now)
+        publish()
+        if let problem { throw problem }
     }
 
     /// Says goodbye and ends the loop a moment later, so that the goodbyes are on the wire.

@@ -83,7 +83,8 @@ package final class NodeService: Service {
         configuration.clusterRole = settings.clusterRole
         configuration.isDurable = store.directory.isDurable
         configuration.isAmnesiac = store.isAmnesiac
-        configuration.hasClusterData = store.hasClusterData
+        configuration.hasClusterData =
+            store.hasClusterData || settings.datastorePaths.contains { store.exists($0) }
         if !store.directory.isDurable {
             logger.warning(
                 "\(store.directory.path) does not survive a restart: this node never votes")

@@ -24,6 +24,8 @@ package struct NodeSettings: Sendable {
     package var upstreams: [SocketAddress]?
     package var clusterKind: DatastoreKind
     package var clusterRole: RoleWish
+    /// Paths outside the state directory whose presence means that a datastore was set up here.
+    package var datastorePaths: [String]
 
     /// Where names are answered.
     package enum NameService: Hashable, Sendable {
@@ -41,5 +43,6 @@ package struct NodeSettings: Sendable {
         names = .overlay
         clusterKind = .none
         clusterRole = .auto
+        datastorePaths = []
     }
 }

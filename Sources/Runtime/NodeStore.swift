@@ -114,7 +114,11 @@ final class NodeStore {
 
     /// Whether a datastore was ever set up beside this state.
     var hasClusterData: Bool {
-        let path = directory.path(of: "cluster/record")
+        exists(directory.path(of: "cluster/record"))
+    }
+
+    /// Whether anything is at an absolute path.
+    func exists(_ path: String) -> Bool {
         let status = try? directory.fileSystem.status(of: path)
         return status.flatMap { $0 } != nil
     }

@@ -5,7 +5,8 @@ struct ClusterCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "cluster", abstract: "The founding and the datastore.",
         subcommands: [
-            Status.self, Explain.self, Init.self, Takeover.self, Reset.self,
+            Status.self, Explain.self, Init.self, Takeover.self, Reset.self, Leave.self,
+            Kubeconfig.self, MayStart.self,
         ], defaultSubcommand: Status.self)
 
     struct Status: AsyncParsableCommand {

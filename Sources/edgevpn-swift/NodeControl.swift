@@ -16,7 +16,7 @@ struct NodeControl: ControlHandle {
     /// The mesh's DNS zone, without a dot at its end.
     let zone: String
 
-    private var runtime: NodeRuntime { slot.runtime }
+    var runtime: NodeRuntime { slot.runtime }
 
     func status() async -> StatusModel {
         let status = await runtime.status()
@@ -66,6 +66,16 @@ struct NodeControl: ControlHandle {
         return await clusterStatus()
     }
 
+    func leaveCluster() async throws(ControlFailure) {
+        do throws(ClusterLeaveProblem) {
+            try await runtime.leaveCluster()
+        } catch {
+            throw ControlFailure(
+                .refused, error.text,
+                fix: "`edgevpn-swift cluster status` tells who is in the cluster")
+        }
+    }
+
     func ping(_ node: String, timeoutMilliseconds: Int) async throws(ControlFailure) -> PingModel {
         guard let target = await runtime.member(named: node) else {
             throw ControlFailure(
@@ -87,7 +97,8 @@ struct NodeControl: ControlHandle {
             name: "\(status.hostname).\(zone)",
             addresses: [status.ipv4, status.ipv6].compactMap { $0 }.map { "\($0)" },
             id: "\(status.id)")
-        let others = status.peers.compactMap { peer in
+        let there = status.peers.filter { $0.state != .dead && $0.state != .left }
+        let others = there.compactMap { peer in
             peer.hostname.map { hostname in
                 NameModel(
                     name: "\(hostname).\(zone)",
@@ -232,7 +243,7 @@ private func entryModel(_ entry: LedgerEntry) -> LedgerEntryModel {
         value: entry.value)
 }
 
-private func failure(_ problem: LedgerProblem) -> ControlFailure {
+func failure(_ problem: LedgerProblem) -> ControlFailure {
     switch problem {
     case .bucket:
         ControlFailure(

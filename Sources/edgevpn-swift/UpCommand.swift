@@ -66,14 +66,26 @@ struct UpCommand: AsyncParsableCommand {
     var api: String?
     @Option(name: .long, help: .hidden) var relay: String?
     @Option(name: .long, help: .hidden) var shards: String?
-    @Option(name: .long, help: "The datastore that the mesh founds: none or etcd.")
+    @Option(name: .long, help: "The datastore that the mesh founds: none, etcd or k3s.")
     var cluster: String?
     @Option(name: .long, help: "What this machine may become: auto, server, agent, none.")
     var role: String?
-    @Option(name: .customLong("init"), help: .hidden) var initSystem: String?
-    @Option(name: .customLong("k3s-binary"), help: .hidden) var k3sBinary: String?
-    @Option(name: .customLong("k3s-data-dir"), help: .hidden) var k3sDataDir: String?
-    @Option(name: .customLong("k3s-config-dir"), help: .hidden) var k3sConfigDir: String?
+    @Option(
+        name: .customLong("init"),
+        help: "Who keeps K3s' process: auto, systemd, openrc or supervise.")
+    var initSystem: String?
+    @Option(
+        name: .customLong("k3s-binary"),
+        help: ArgumentHelp("Default: k3s in the usual directories.", valueName: "file"))
+    var k3sBinary: String?
+    @Option(
+        name: .customLong("k3s-data-dir"),
+        help: ArgumentHelp("Default: /var/lib/rancher/k3s.", valueName: "dir"))
+    var k3sDataDir: String?
+    @Option(
+        name: .customLong("k3s-config-dir"),
+        help: ArgumentHelp("Default: /etc/rancher/k3s.", valueName: "dir"))
+    var k3sConfigDir: String?
     @Option(
         name: .long,
         help: ArgumentHelp("A YAML file with the same options.", valueName: "file"))

@@ -117,14 +117,26 @@ struct NodeConfigTests {
     @Test(arguments: [
         (NodeOption.dht, "public"), (.dht, "private"), (.dhtBootstrap, "a:1"),
         (.dnsIntegration, "auto"), (.relay, "unlimited"),
-        (.relay, "10M"), (.shards, "4"), (.cluster, "k3s"), (.cluster, "k0s"),
-        (.cluster, "exec:/bin/hook"), (.initSystem, "systemd"), (.initSystem, "openrc"),
-        (.k3sBinary, "/k3s"), (.k3sDataDirectory, "/d"), (.k3sConfigDirectory, "/c"),
+        (.relay, "10M"), (.shards, "4"), (.cluster, "k0s"), (.cluster, "exec:/bin/hook"),
+        (.initSystem, "openrc"),
     ])
     func anOptionWithoutEffectIsRefusedNotIgnored(_ option: NodeOption, _ value: String) {
         let found = problems(flags: [option: [value]])
         #expect(found.count == 1)
         #expect(found.first?.contains("has no effect") == true)
+    }
+
+    @Test(arguments: [
+        (NodeOption.k3sBinary, "/k3s"), (.k3sDataDirectory, "/d"), (.k3sConfigDirectory, "/c"),
+    ])
+    func whatIsSaidAboutK3sNeedsK3s(_ option: NodeOption, _ value: String) throws {
+        let found = problems(flags: [option: [value], .cluster: ["etcd"]])
+        #expect(found.count == 1 && found.first?.hasPrefix("\(option.flag): ") == true)
+        let config = try resolve(flags: [option: [value], .cluster: ["k3s"]])
+        #expect(config.cluster == .k3s)
+        #expect(
+            [config.k3sBinary, config.k3sDataDirectory, config.k3sConfigDirectory]
+                .compactMap { $0 } == [value])
     }
 
     @Test func aDatastoreNeedsADevice() throws {
