@@ -174,6 +174,11 @@ extension ClusterCoordinator {
     private mutating func supersede(
         _ cluster: ClusterIdentity, at now: Now, into actions: inout [ClusterAction]
     ) -> Bool {
+        // Only a reset ends a generation that was ready, and then what it founded ends, too.
+        if founding.generation > cluster.generation, founding.readyCluster == nil {
+            abandon(cluster.generation, "the founding was reset", at: now, into: &actions)
+            return true
+        }
         guard let ready = founding.readyCluster, ready != cluster else { return false }
         if ready.generation > cluster.generation {
             abandon(

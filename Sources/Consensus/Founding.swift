@@ -160,7 +160,11 @@ package struct Founding: Sendable {
                 + "\(policy.voterLimit) machines and \(policy.diskLosses) disk losses are the "
                 + "limit; later machines need the token of `token grow`"
         }
-        if !configuration.isVoter { return "this node is no voter" }
+        if !configuration.isVoter {
+            return policy?.mode == .voters
+                ? "this node is no voter; `token voter ID` with the admin key makes a token that "
+                    + "names it one" : "this node is no voter"
+        }
         if !configuration.isDurable {
             return "the state directory does not survive a power cut, so this node never votes"
         }

@@ -175,6 +175,8 @@ package struct FoundingView: Hashable, Sendable {
     package var isOwner: Bool
     /// Distinct voter identities ever met, this node included.
     package var votersSeen: [NodeID]
+    /// Every voter ever met and what it said last, ascending; this node included.
+    package var voters: [VoterView]
     /// Voters that answered lately, this node included.
     package var answering: Int
     /// 0 without a policy.
@@ -189,6 +191,27 @@ package struct FoundingView: Hashable, Sendable {
     package var reset: FoundingReset?
     /// Present also when the cluster is ready.
     package var alarm: String?
+
+    /// One voter as this node knows it.
+    package struct VoterView: Hashable, Sendable {
+        package var node: NodeID
+        package var answers: Bool
+        /// It says that it could be the founder.
+        package var mayFound: Bool
+        /// It says that data of a datastore is on its disk already.
+        package var hasLocalData: Bool
+        /// Since its last answer; `nil` when it never answered since this node started.
+        package var silence: Duration?
+    }
+
+    /// When this node gives up on the owner by itself.
+    package var takeoverDue: BootInstant?
+    /// Why `cluster takeover` is impossible under this policy.
+    package var takeoverProblem: String?
+    /// Whether this node takes part in decisions, and why not.
+    package var votingProblem: String?
+    /// Since this node last heard the owner.
+    package var ownerSilence: Duration?
 
     /// What the ready certificate names.
     package var ready: (owner: NodeID, caHash: Bytes32, facts: [UInt8])? {

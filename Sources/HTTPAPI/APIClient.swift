@@ -39,6 +39,13 @@ package struct APIClient: Sendable {
         try await ask("GET", "/v1/cluster", as: ClusterStatusModel.self)
     }
 
+    package func clusterOrder(_ order: ClusterOrderModel) async throws(APIClientFailure)
+        -> ClusterStatusModel
+    {
+        try await ask(
+            "POST", "/v1/cluster", body: try encode(order), as: ClusterStatusModel.self)
+    }
+
     package func leaveCluster() async throws(APIClientFailure) -> ClusterStatusModel {
         try await ask("POST", "/v1/cluster/leave", as: ClusterStatusModel.self)
     }

@@ -10,6 +10,12 @@ package protocol ControlHandle: Sendable {
     /// The founding and the datastore with the certificates that prove them.
     func clusterStatus() async -> ClusterStatusModel
 
+    /// Tells the founding what an operator wants; answers with what came of it at once.
+    ///
+    /// - Throws: `refused` with the reason when it would be unsafe or is impossible.
+    func clusterOrder(_ order: ClusterOrderModel) async throws(ControlFailure)
+        -> ClusterStatusModel
+
     /// Begins to take this machine out of the datastore for good.
     ///
     /// - Throws: `refused` when the datastore could not do without it.

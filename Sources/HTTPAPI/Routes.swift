@@ -47,6 +47,7 @@ package struct APIResponse: Hashable, Sendable {
 ///     GET    /v1/status               StatusModel
 ///     GET    /v1/peers                [PeerModel]
 ///     GET    /v1/cluster              ClusterStatusModel
+///     POST   /v1/cluster              ClusterOrderModel -> ClusterStatusModel
 ///     POST   /v1/cluster/leave        ClusterStatusModel
 ///     GET    /v1/names                [NameModel]
 ///     GET    /v1/names/records        [NameRecordModel]
@@ -95,6 +96,9 @@ package struct Routes: Sendable {
         case ("peers", 2):
             try require("GET", request)
             return APIResponse(await control.status().peers)
+        case ("cluster", 2) where request.method == "POST":
+            return APIResponse(
+                try await control.clusterOrder(decode(ClusterOrderModel.self, from: request)))
         case ("cluster", 2):
             try require("GET", request)
             return APIResponse(await control.clusterStatus())

@@ -19,6 +19,7 @@ package struct NodeStatus: Sendable {
     package var founding: FoundingView
     package var cluster: ClusterView
     package var policy: GenesisPolicy?
+    package var meshID: [UInt8]
     package var names: [NodeID: String]
     package var drops: [String: UInt64]
 }
@@ -58,7 +59,8 @@ extension Node {
         return NodeStatus(
             id: id, hostname: names[id] ?? configuration.hostname, ipv4: ipv4, ipv6: ipv6,
             port: configuration.listenPort, peers: peers, founding: founding.view,
-            cluster: cluster.view, policy: configuration.token.policy, names: names, drops: drops)
+            cluster: cluster.view, policy: configuration.token.policy,
+            meshID: configuration.token.meshID, names: names, drops: drops)
     }
 
     /// Finds a member by node id, an unambiguous beginning of one, hostname or overlay address.

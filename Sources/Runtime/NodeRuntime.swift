@@ -1,4 +1,5 @@
 import ClusterPlan
+import Consensus
 import DNS
 import DataPlane
 import Ledger
@@ -234,6 +235,17 @@ package actor NodeRuntime {
     /// Feeds what a host command came to.
     package func report(_ report: HostReport) {
         step(.host(report))
+        publish()
+    }
+
+    /// Does what an operator wants; what it leads to is durable when this returns.
+    ///
+    /// - Throws: ``FoundingRefusal`` with the reason; nothing changed then.
+    package func fulfil(_ wish: OperatorWish) throws(FoundingRefusal) {
+        let now = SystemClock.now()
+        var actions: [NodeAction] = []
+        try node.fulfil(wish, at: now, into: &actions)
+        carryOut(actions, at: now)
         publish()
     }
 

@@ -37,7 +37,33 @@ struct NodeControl: ControlHandle {
             certificates: [status.founding.claimCertificate, status.founding.readyCertificate]
                 .compactMap { $0 }.map(decisionModel),
             hostnames: Dictionary(hostnames) { first, _ in first },
-            endpoints: addresses.isEmpty ? nil : addresses.map { "https://\($0):2379" })
+            endpoints: addresses.isEmpty ? nil : addresses.map { "https://\($0):2379" },
+            meshID: status.meshID.hex, policyHash: status.policy.map { $0.hash.bytes.hex },
+            explanation: ExplanationModel(
+                facts: status.explanation.facts, next: status.explanation.next))
+    }
+
+    func clusterOrder(_ order: ClusterOrderModel) async throws(ControlFailure)
+        -> ClusterStatusModel
+    {
+        let wish: OperatorWish
+        switch order.order {
+        case .found: wish = .found
+        case .takeover: wish = .takeOver
+        case .reset:
+            guard let text = order.resetBase64, let bytes = decodeBase64(text) else {
+                throw ControlFailure(
+                    .invalid, "the order carries no reset", fix: "send resetBase64")
+            }
+            wish = .reset(bytes)
+        }
+        do throws(FoundingRefusal) {
+            try await runtime.fulfil(wish)
+        } catch {
+            throw ControlFailure(
+                .refused, "\(error)", fix: "`cluster explain` says what would help")
+        }
+        return await clusterStatus()
     }
 
     func leaveCluster() async throws(ControlFailure) {

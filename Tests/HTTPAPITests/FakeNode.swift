@@ -23,6 +23,13 @@ actor FakeNode: ControlHandle {
         ClusterStatusModel(cluster: ClusterModel(phase: .none))
     }
 
+    func clusterOrder(_ order: ClusterOrderModel) throws(ControlFailure) -> ClusterStatusModel {
+        guard order.order == .found else {
+            throw ControlFailure(.refused, "not \(order.order.rawValue)", fix: "wait")
+        }
+        return ClusterStatusModel(cluster: ClusterModel(phase: .claiming))
+    }
+
     func leaveCluster() throws(ControlFailure) {
         throw ControlFailure(.refused, "this is the only server", fix: "add another one")
     }
