@@ -28,6 +28,8 @@ package struct NodeConfig: Hashable, Sendable {
     package var api: APIAddress?
     package var cluster: ClusterChoice
     package var role: RoleChoice
+    /// Packet threads, 0...16; 0 leaves their number to the machine.
+    package var shards: Int
     package var logLevel: LogLevelChoice
 
     package static let defaultInterface = "edgevpn0"
