@@ -157,6 +157,11 @@ int clinux_udp_port(int fd) {
     return address.port;
 }
 
+int clinux_udp_share_port(int fd) {
+    int on = 1;
+    return setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0 ? -errno : 0;
+}
+
 union segment_control {
     char bytes[CMSG_SPACE(sizeof(uint16_t))];
     struct cmsghdr header;
@@ -246,6 +251,14 @@ void clinux_thread_configure(const char *name, int processor) {
         CPU_SET(processor, &set);
         pthread_setaffinity_np(pthread_self(), sizeof set, &set);
     }
+}
+
+int clinux_processor_count(void) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (sched_getaffinity(0, sizeof set, &set) < 0) return 1;
+    int count = CPU_COUNT(&set);
+    return count > 0 ? count : 1;
 }
 
 int clinux_random(void *bytes, size_t count) {

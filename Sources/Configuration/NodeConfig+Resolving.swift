@@ -49,6 +49,9 @@ extension NodeConfig {
             k3sConfigDirectory: reader.read(.k3sConfigDirectory, expecting: "an absolute path") {
                 absolutePath($0)
             },
+            shards: reader.read(.shards, expecting: "0 (automatic) to \(shardLimit)") {
+                shardCount($0)
+            } ?? 0,
             logLevel: reader.read(
                 .logLevel, expecting: "trace, debug, info, notice, warning, error or critical"
             ) { LogLevelChoice(rawValue: $0) } ?? .info)
@@ -167,7 +170,6 @@ private struct SettingsReader {
         _ = read(.dht, expecting: "off, private or public") { $0 == "off" ? $0 : nil }
         _ = read(.dnsIntegration, expecting: "off") { $0 == "off" ? $0 : nil }
         _ = read(.relay, expecting: "off") { $0 == "off" ? $0 : nil }
-        _ = read(.shards, expecting: "1") { $0 == "1" ? $0 : nil }
     }
 
     func isGiven(_ option: NodeOption) -> Bool { settings[option] != nil }
@@ -184,6 +186,17 @@ private struct SettingsReader {
 // MARK: - Values
 
 private func nonEmpty(_ text: String) -> String? { text.isEmpty ? nil : text }
+
+/// More packet threads than any card keeps busy.
+package let shardLimit = 16
+
+/// A number of packet threads; 0 leaves it to the machine.
+package func shardCount(_ text: String) -> Int? {
+    guard text.utf8.allSatisfy({ (48...57).contains($0) }), let number = Int(text),
+        number <= shardLimit
+    else { return nil }
+    return number
+}
 
 private func absolutePath(_ text: String) -> String? {
     text.hasPrefix("/") && !text.utf8.contains(0) ? text : nil

@@ -34,6 +34,8 @@ package struct NodeConfig: Hashable, Sendable {
     package var k3sBinary: String?
     package var k3sDataDirectory: String?
     package var k3sConfigDirectory: String?
+    /// Packet threads, 0...16; 0 leaves their number to the machine.
+    package var shards: Int
     package var logLevel: LogLevelChoice
 
     package static let defaultInterface = "edgevpn0"

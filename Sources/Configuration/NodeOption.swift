@@ -63,8 +63,6 @@ package enum NodeOption: String, Hashable, Sendable, CaseIterable {
             "this version does not touch the machine's resolver: leave it out, or say off"
         case (.relay, let value) where value != "off":
             "this version does not relay for others: leave it out, or say off"
-        case (.shards, let value) where value != "1":
-            "this version has one shard: leave it out, or say 1"
         case (.cluster, "k0s"):
             "this version founds etcd and K3s: say etcd, k3s or none"
         case (.cluster, let value) where value.hasPrefix("exec:"):

@@ -44,10 +44,13 @@ package final class NodeService: Service {
         self.settings = settings
         self.logger = logger
         let (location, directory) = try NodeService.findState(settings)
-        let device = try NodeService.openDevice(settings)
+        let shards = ShardCount.resolve(settings.shards)
+        let devices = try NodeService.openDevice(settings, shards)
+        let device = devices.first
         let savedPort = try NodeService.savedPort(in: directory)
-        let socket = try NodeService.openSocket(
-            configured: settings.listenPort, saved: savedPort, logger)
+        let sockets = try NodeService.openSockets(
+            shards, configured: settings.listenPort, saved: savedPort, logger)
+        let port = sockets[0].port
 
         let store: NodeStore
         let identity: NodeIdentity
@@ -67,14 +70,14 @@ package final class NodeService: Service {
         do {
             certificate = try store.certificate(
                 for: identity, wantsVoter: takesPart, token: settings.token)
-            if savedPort != socket.port { try store.savePort(socket.port) }
+            if savedPort != port { try store.savePort(port) }
         } catch let error as StorageError {
             throw ServiceProblem.storage(error)
         }
 
         var configuration = NodeConfiguration(
             token: settings.token, identity: identity, certificate: certificate,
-            hostname: settings.hostname, listenPort: socket.port)
+            hostname: settings.hostname, listenPort: port)
         configuration.fixedIPv4 = settings.fixedIPv4
         configuration.localRoutes = NetworkWatcher.localRoutes(except: device?.name)
         configuration.usesLocalDiscovery = settings.usesLocalDiscovery
@@ -99,7 +102,7 @@ package final class NodeService: Service {
         plane = try wrapSystem { () throws(SystemCallError) in
             try PacketPlane(
                 DataPlaneConfiguration(
-                    device: device, socket: socket, mtu: Int(settings.token.mtu),
+                    devices: devices, sockets: sockets, mtu: Int(settings.token.mtu),
                     workerName: "evpn-packets"))
         }
         let interface: OverlayInterface?
@@ -200,8 +203,10 @@ struct NodeParts {
 // MARK: - Opening
 
 extension NodeService {
-    private static func openDevice(_ settings: NodeSettings) throws(ServiceProblem) -> TunDevice? {
-        guard let name = settings.interfaceName else { return nil }
+    private static func openDevice(
+        _ settings: NodeSettings, _ shards: Int
+    ) throws(ServiceProblem) -> [TunDevice] {
+        guard let name = settings.interfaceName else { return [] }
         let isTaken: Bool
         do throws(NetlinkError) {
             isTaken = try Netlink().index(of: name) != nil
@@ -210,7 +215,7 @@ extension NodeService {
         }
         guard !isTaken else { throw .interfaceTaken(name) }
         do throws(SystemCallError) {
-            return try TunDevice(name: name)
+            return try TunDevice.queues(of: name, count: shards)
         } catch {
             if error.isMissing { throw .noTunDevice }
             if error.isForbidden { throw .notRoot }
@@ -219,17 +224,19 @@ extension NodeService {
         }
     }
 
-    private static func openSocket(
-        configured: UInt16?, saved: UInt16?, _ logger: Logger
-    ) throws(ServiceProblem) -> UDPSocket {
+    private static func openSockets(
+        _ shards: Int, configured: UInt16?, saved: UInt16?, _ logger: Logger
+    ) throws(ServiceProblem) -> [UDPSocket] {
         do throws(SystemCallError) {
-            return try UDPSocket(port: configured ?? saved ?? 0)
+            return try UDPSocket.group(of: shards, port: configured ?? saved ?? 0)
         } catch {
             guard error.isAddressInUse else { throw .system(error) }
             guard configured == nil, let saved else { throw .portTaken(configured ?? 0) }
             logger.warning("UDP port \(saved) of the last start is taken; choosing another one")
         }
-        return try wrapSystem { () throws(SystemCallError) in try UDPSocket(port: 0) }
+        return try wrapSystem { () throws(SystemCallError) in
+            try UDPSocket.group(of: shards, port: 0)
+        }
     }
 
     /// Locks the state directory when it exists; making it is left for later.

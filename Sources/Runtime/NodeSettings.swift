@@ -18,6 +18,8 @@ package struct NodeSettings: Sendable {
     /// Host names or addresses with ports.
     package var peers: [(host: String, port: UInt16)]
     package var usesLocalDiscovery: Bool
+    /// Packet threads; 0 leaves their number to the machine.
+    package var shards: Int
     package var names: NameService
     package var zone: String?
     /// `nil`: the machine's resolv.conf without ourselves.
@@ -40,6 +42,7 @@ package struct NodeSettings: Sendable {
         self.hostname = hostname
         peers = []
         usesLocalDiscovery = true
+        shards = 0
         names = .overlay
         clusterKind = .none
         clusterRole = .auto

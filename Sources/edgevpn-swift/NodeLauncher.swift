@@ -127,6 +127,7 @@ enum NodeLauncher {
         settings.interfaceName = config.interfaceName
         settings.fixedIPv4 = config.address?.address
         settings.listenPort = config.listenPort
+        settings.shards = config.shards
         settings.peers = config.peers.map { ($0.host, $0.port) }
         settings.usesLocalDiscovery = config.usesMulticastDNS
         settings.names =

@@ -65,7 +65,11 @@ struct UpCommand: AsyncParsableCommand {
             valueName: "address"))
     var api: String?
     @Option(name: .long, help: .hidden) var relay: String?
-    @Option(name: .long, help: .hidden) var shards: String?
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Packet threads. Default 0: as many as suit this machine.", valueName: "count"))
+    var shards: String?
     @Option(name: .long, help: "The datastore that the mesh founds: none, etcd or k3s.")
     var cluster: String?
     @Option(name: .long, help: "What this machine may become: auto, server, agent, none.")

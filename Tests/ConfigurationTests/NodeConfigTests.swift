@@ -106,7 +106,7 @@ struct NodeConfigTests {
         (.dns, "127.0.0.1"), (.dns, "on"), (.dnsZone, "a..b"), (.dnsUpstream, "dns.example"),
         (.api, "unix:relative"), (.api, "localhost"), (.api, ""), (.stateDirectory, "relative"),
         (.mdns, "maybe"), (.cluster, "mysql"), (.role, "boss"), (.logLevel, "loud"),
-        (.dht, "maybe"), (.shards, "0"), (.initSystem, "runit"), (.tokenFile, ""),
+        (.dht, "maybe"), (.shards, "17"), (.initSystem, "runit"), (.tokenFile, ""),
     ])
     func aValueThatIsNotOneIsRefusedByName(_ option: NodeOption, _ value: String) {
         let found = problems(flags: [option: [value]])
@@ -117,7 +117,7 @@ struct NodeConfigTests {
     @Test(arguments: [
         (NodeOption.dht, "public"), (.dht, "private"), (.dhtBootstrap, "a:1"),
         (.dnsIntegration, "auto"), (.relay, "unlimited"),
-        (.relay, "10M"), (.shards, "4"), (.cluster, "k0s"), (.cluster, "exec:/bin/hook"),
+        (.relay, "10M"), (.cluster, "k0s"), (.cluster, "exec:/bin/hook"),
         (.initSystem, "openrc"),
     ])
     func anOptionWithoutEffectIsRefusedNotIgnored(_ option: NodeOption, _ value: String) {
