@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -12,6 +13,7 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -264,4 +266,16 @@ int clinux_processor_count(void) {
 int clinux_random(void *bytes, size_t count) {
     ssize_t got = getrandom(bytes, count, 0);
     return got < 0 ? -errno : (int)got;
+}
+
+int clinux_pipe(int ends[2]) {
+    return pipe2(ends, O_CLOEXEC) == 0 ? 0 : -errno;
+}
+
+int clinux_bind_mount(const char *source, const char *target) {
+    return mount(source, target, NULL, MS_BIND, NULL) == 0 ? 0 : -errno;
+}
+
+int clinux_unmount(const char *target) {
+    return umount2(target, MNT_DETACH) == 0 ? 0 : -errno;
 }

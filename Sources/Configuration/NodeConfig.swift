@@ -23,7 +23,13 @@ package struct NodeConfig: Hashable, Sendable {
     /// Without a trailing dot; `nil` means the mesh's name below `internal`.
     package var dnsZone: String?
     /// `nil` means the machine's resolv.conf minus ourselves.
-    package var dnsUpstreams: [SocketAddress]?
+    package var dnsUpstreams: [DNSUpstream]?
+    /// Who resolves the names below single suffixes.
+    package var dnsRoutes: [DNSRoute]
+    /// Whether every answered question is a line of the log. Off: it is what people do all day.
+    package var logsDNSQueries: Bool
+    /// Whether and how the machine's programs are made to ask this node.
+    package var dnsIntegration: DNSIntegrationChoice
     /// `nil` means no API.
     package var api: APIAddress?
     package var cluster: ClusterChoice
@@ -85,6 +91,38 @@ package enum DNSListen: Hashable, Sendable {
     case overlay
     case address(SocketAddress)
     case off
+}
+
+/// A resolver that is asked for names that are not the mesh's.
+package struct DNSUpstream: Hashable, Sendable {
+    package var address: SocketAddress
+    /// It is asked over TLS, and its certificate must be for this name; an empty one stands for its
+    /// address. `nil` for plain DNS.
+    package var tlsName: String?
+
+    package init(address: SocketAddress, tlsName: String? = nil) {
+        self.address = address
+        self.tlsName = tlsName
+    }
+}
+
+/// A resolver for the names below a suffix; several routes with one suffix stand together.
+package struct DNSRoute: Hashable, Sendable {
+    package var suffix: String
+    package var upstream: DNSUpstream
+}
+
+/// How the machine's programs are made to ask this node for names.
+package enum DNSIntegrationChoice: String, Hashable, Sendable, CaseIterable {
+    /// The first of the others, `off` aside, that the machine has.
+    case auto
+    case off
+    /// systemd-resolved sends the names of the mesh here and no others.
+    case resolved
+    /// resolvconf or openresolv lists this node in resolv.conf.
+    case resolvconf
+    /// A file of ours lies over /etc/resolv.conf while the node runs.
+    case file
 }
 
 /// Which datastore the mesh founds.

@@ -28,6 +28,7 @@ package actor NodeRuntime {
     private let multicast: MulticastService?
     private let changes: NetworkWatcher
     let nameServer: NameServer?
+    private let resolverIntegration: ResolverIntegration?
     private let executor: any HostExecuting
     private let logger: Logger
     private var forwardingIsDirty = true
@@ -52,6 +53,7 @@ package actor NodeRuntime {
         multicast = parts.multicast
         changes = parts.changes
         nameServer = parts.nameServer
+        resolverIntegration = parts.resolverIntegration
         executor = parts.executor
         logger = parts.logger
     }
@@ -213,6 +215,11 @@ package actor NodeRuntime {
             logger.error("\(error)")
         }
         nameServer?.listen(ipv4: ipv4, ipv6: ipv6)
+        if let resolverIntegration {
+            let servers = [ipv4, ipv6].compactMap { $0 }
+            // It talks to other programs and waits for them.
+            try? WorkerThread(name: "evpn-resolver") { resolverIntegration.apply(servers) }.detach()
+        }
     }
 
     func publish() {

@@ -19,6 +19,7 @@ package final class NodeService: Service {
     package let runtime: NodeRuntime
     private let thread: ControlThread
     private let plane: PacketPlane
+    private let integration: ResolverIntegration?
     private let first: FirstActions
     private let executor: any HostExecuting
     private let settings: NodeSettings
@@ -117,6 +118,8 @@ package final class NodeService: Service {
         } catch {
             throw ServiceProblem.netlink(error)
         }
+        integration = NodeService.resolverIntegration(
+            settings, table: node.names, interface: device?.name, logger)
         let box = RuntimeBox()
         executor =
             takesPart || settings.clusterKind != .none
@@ -127,6 +130,7 @@ package final class NodeService: Service {
                 thread: thread, node: node, store: store, plane: plane, interface: interface,
                 multicast: NodeService.multicast(settings, logger), changes: changes,
                 nameServer: NodeService.nameServer(settings, table: node.names, logger),
+                resolverIntegration: integration,
                 executor: executor, logger: logger))
         box.runtime = runtime
     }
@@ -154,6 +158,7 @@ package final class NodeService: Service {
         } onGracefulShutdown: {
             Task { await runtime.leave() }
         }
+        integration?.undo()
         plane.stop()
         executor.shutDown()
         if let failure { throw ServiceProblem.failed(failure) }
@@ -196,6 +201,7 @@ struct NodeParts {
     let multicast: MulticastService?
     let changes: NetworkWatcher
     let nameServer: NameServer?
+    let resolverIntegration: ResolverIntegration?
     let executor: any HostExecuting
     let logger: Logger
 }

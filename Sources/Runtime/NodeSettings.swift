@@ -1,4 +1,5 @@
 import ClusterPlan
+import Configuration
 import Cryptography
 import MeshBase
 import MeshNode
@@ -23,7 +24,10 @@ package struct NodeSettings: Sendable {
     package var names: NameService
     package var zone: String?
     /// `nil`: the machine's resolv.conf without ourselves.
-    package var upstreams: [SocketAddress]?
+    package var upstreams: [DNSUpstream]?
+    package var routes: [DNSRoute] = []
+    package var logsQueries = false
+    package var resolverIntegration = DNSIntegrationChoice.off
     package var clusterKind: DatastoreKind
     package var clusterRole: RoleWish
     /// Paths outside the state directory whose presence means that a datastore was set up here.

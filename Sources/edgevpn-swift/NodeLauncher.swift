@@ -138,6 +138,9 @@ enum NodeLauncher {
             }
         settings.zone = config.dnsZone
         settings.upstreams = config.dnsUpstreams
+        settings.routes = config.dnsRoutes
+        settings.logsQueries = config.logsDNSQueries
+        settings.resolverIntegration = config.dnsIntegration
         settings.clusterKind =
             switch config.cluster {
             case .none: .none

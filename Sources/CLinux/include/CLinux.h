@@ -90,4 +90,15 @@ int clinux_processor_count(void);
 /* getrandom(2): the bytes written, or a negative errno. */
 int clinux_random(void *bytes, size_t count);
 
+/* pipe2(2) with O_CLOEXEC: 0 or a negative errno. */
+int clinux_pipe(int ends[2]);
+
+/* Files over files; both return 0 or a negative errno. */
+
+/* Lays the file at source over the one at target (mount(2), MS_BIND). */
+int clinux_bind_mount(const char *source, const char *target);
+
+/* Takes the uppermost file off target, also while somebody has it open. */
+int clinux_unmount(const char *target);
+
 #endif
