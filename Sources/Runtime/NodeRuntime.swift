@@ -214,9 +214,18 @@ package actor NodeRuntime {
         nameServer?.listen(ipv4: ipv4, ipv6: ipv6)
     }
 
+    private func setServedAddress(_ address: IPAddress?) {
+        do {
+            try interface?.setServedAddress(address)
+        } catch {
+            logger.error("\(error)")
+        }
+    }
+
     func publish() {
         if forwardingIsDirty {
             forwardingIsDirty = false
+            setServedAddress(node.servedAddress)
             dataPlane.publish(ForwardingSnapshot(node.forwarding))
         }
         if namesAreDirty {
