@@ -78,6 +78,8 @@ extension K3sHost {
                 others.first { answers($0, port: UInt16(K3sPlan.apiPort)) } ?? others.first
             try configure(record, role: role, server: server)
             try startService(role, isBound: isNew, until: bootTime + K3sHost.joinLimit)
+            // A part of the certified cluster may outlive the daemon from its first moment on.
+            if !isNew { try service.release() }
         }
         do throws(HostFailure) {
             let limit = isNew || role == .agent ? K3sHost.joinLimit : K3sHost.healthLimit

@@ -210,6 +210,9 @@ extension Node {
             members[node].map { member in
                 var allowed = [IPPrefix(host: member.certificate.ipv6)]
                 if let ipv4 = member.ipv4 { allowed.append(IPPrefix(host: ipv4)) }
+                if node == serviceServer, let address = serviceAddress {
+                    allowed.append(IPPrefix(host: address))
+                }
                 return TunnelRoute(
                     key: member.certificate.staticKey, endpoint: member.endpoint,
                     allowed: allowed, sending: member.sending, sessions: member.sessions)

@@ -29,6 +29,8 @@ package struct Node {
     var swim: SwimInstance
     var founding: Founding
     var cluster: ClusterCoordinator
+    /// The server to which ``serviceAddress`` leads from here.
+    var serviceServer: NodeID?
 
     /// Every node with a verified certificate, ourselves excluded.
     package internal(set) var members: [NodeID: Member] = [:]

@@ -222,9 +222,18 @@ package actor NodeRuntime {
         }
     }
 
+    private func setServedAddress(_ address: IPAddress?) {
+        do {
+            try interface?.setServedAddress(address)
+        } catch {
+            logger.error("\(error)")
+        }
+    }
+
     func publish() {
         if forwardingIsDirty {
             forwardingIsDirty = false
+            setServedAddress(node.servedAddress)
             dataPlane.publish(ForwardingSnapshot(node.forwarding))
         }
         if namesAreDirty {
