@@ -41,6 +41,11 @@ extension MeshTests {
                     // The file itself is untouched: a machine that loses its power has it back.
                     #expect(try await world.run(["cat", "/run/etc/resolv.conf"]).output == before)
                 }
+                let doctor = try await world.run(
+                    [try Lab.binary(), "doctor", "--api", world.machine.api])
+                #expect(doctor.status == 0, "\(doctor.output)")
+                #expect(doctor.output.contains("programs of this machine find alpha.lab.internal"))
+                #expect(doctor.output.contains(manager.words), "\(doctor.output)")
                 node.send(SIGTERM)
                 try await node.end(within: .seconds(20))
                 try await isBack("after an orderly end")

@@ -5,6 +5,15 @@ import Testing
 struct ResolverWorld: Sendable {
     enum Manager: String, CaseIterable, Sendable {
         case resolved, resolvconf, file
+
+        /// How the doctor calls it while a node runs.
+        var words: String {
+            switch self {
+            case .resolved: "is systemd-resolved's"
+            case .resolvconf: "is written by resolvconf"
+            case .file: "is covered by the node's own file"
+            }
+        }
     }
 
     let manager: Manager
