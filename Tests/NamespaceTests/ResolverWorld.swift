@@ -1,7 +1,7 @@
 import Testing
 
 /// A machine whose /etc and /run are its own, with one of three ways of resolving names. Elsewhere,
-/// at 192.0.2.53, a server knows every name as 192.0.2.7.
+/// at 192.0.2.53, a server knows every name as 192.0.2.7 and 2001:db8::7.
 struct ResolverWorld: Sendable {
     enum Manager: String, CaseIterable, Sendable {
         case resolved, resolvconf, file
@@ -15,6 +15,9 @@ struct ResolverWorld: Sendable {
             }
         }
     }
+
+    /// What the server elsewhere says of every name.
+    static let elsewhere = "2001:db8::7"
 
     let manager: Manager
     let machine: MeshMachine
@@ -55,11 +58,11 @@ struct ResolverWorld: Sendable {
         _ = try start([
             "dnsmasq", "-k", "-u", "root", "--conf-file=/dev/null", "--pid-file", "--no-resolv",
             "--no-hosts", "--bind-interfaces", "--listen-address=192.0.2.53",
-            "--address=/#/192.0.2.7",
+            "--address=/#/192.0.2.7", "--address=/#/\(ResolverWorld.elsewhere)",
         ])
         if manager == .resolved { try await startResolved() }
         try await eventually("names are resolved before the node is there") {
-            try await lookUp("www.example.com") == "192.0.2.7"
+            try await lookUp("www.example.com") == ResolverWorld.elsewhere
         }
     }
 
