@@ -121,6 +121,10 @@ let package = Package(
         tests("WireGuardTests", values + ["WireGuard"]),
         tests("VectorTests", values + ["WireGuard"]),
         tests("DNSTests", ["DNS", "MeshBase", "NetAddress"]),
+        .target(
+            name: "NamesFuzzing", dependencies: ["DNS", "MeshBase", "NetAddress"],
+            path: "Tests/FuzzTests/Names", swiftSettings: settings),
+        tests("FuzzTests", ["NamesFuzzing"], exclude: ["Names", "Corpus"]),
         tests("MembershipTests", values + ["Membership"]),
         tests("LedgerTests", values + ["Ledger"]),
         tests("ConsensusTests", ["Consensus", "MeshBase", "Cryptography"]),
