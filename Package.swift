@@ -120,7 +120,7 @@ let package = Package(
         tests("PathDiscoveryTests", values + ["PathDiscovery"]),
         tests("WireGuardTests", values + ["WireGuard"]),
         tests("VectorTests", values + ["WireGuard"]),
-        tests("DNSTests", ["DNS", "MeshBase", "NetAddress"]),
+        tests("DNSTests", ["DNS", "MeshBase", "NetAddress", "CAllocationCounter"]),
         .target(
             name: "NamesFuzzing", dependencies: ["DNS", "MeshBase", "NetAddress"],
             path: "Tests/FuzzTests/Names", swiftSettings: settings),
