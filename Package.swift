@@ -120,7 +120,11 @@ let package = Package(
         tests("PathDiscoveryTests", values + ["PathDiscovery"]),
         tests("WireGuardTests", values + ["WireGuard"]),
         tests("VectorTests", values + ["WireGuard"]),
-        tests("DNSTests", ["DNS", "MeshBase", "NetAddress"]),
+        tests("DNSTests", ["DNS", "MeshBase", "NetAddress", "CAllocationCounter"]),
+        .target(
+            name: "NamesFuzzing", dependencies: ["DNS", "MeshBase", "NetAddress"],
+            path: "Tests/FuzzTests/Names", swiftSettings: settings),
+        tests("FuzzTests", ["NamesFuzzing"], exclude: ["Names", "Corpus"]),
         tests("MembershipTests", values + ["Membership"]),
         tests("LedgerTests", values + ["Ledger"]),
         tests("ConsensusTests", ["Consensus", "MeshBase", "Cryptography"]),

@@ -21,7 +21,7 @@ struct EdgeVPNCommand: AsyncParsableCommand {
         version: version,
         subcommands: [
             TokenCommand.self, IdentityCommand.self, UpCommand.self, TunnelCommand.self,
-            StatusCommand.self, PeersCommand.self, PingCommand.self, DNSCommand.self,
+            StatusCommand.self, PeersCommand.self, PingCommand.self, DNSCommand.self, DoctorCommand.self,
             ClusterCommand.self, LedgerCommand.self, DemoCommand.self,
         ])
 }
