@@ -34,7 +34,8 @@ let arguments = Target.Dependency.product(
     name: "ArgumentParser", package: "swift-argument-parser")
 
 let cores: [Target.Dependency] = [
-    "WireGuard", "PathDiscovery", "DNS", "Membership", "Ledger", "Consensus", "ClusterPlan",
+    "WireGuard", "Kademlia", "PathDiscovery", "DNS", "Membership", "Ledger", "Consensus",
+    "ClusterPlan",
 ]
 
 let package = Package(
@@ -74,6 +75,7 @@ let package = Package(
 
         // 2: cores that do not know each other
         module("WireGuard", values),
+        module("Kademlia", values),
         module("PathDiscovery", values),
         module("DNS", ["MeshBase", "NetAddress"]),
         module("Membership", values),
@@ -117,6 +119,7 @@ let package = Package(
         tests("MeshBaseTests", ["MeshBase"]),
         tests("NetAddressTests", ["NetAddress", "MeshBase"]),
         tests("MeshNodeTests", values + cores + ["MeshNode", "Simulator"]),
+        tests("KademliaTests", values + ["Kademlia"]),
         tests("PathDiscoveryTests", values + ["PathDiscovery"]),
         tests("WireGuardTests", values + ["WireGuard"]),
         tests("VectorTests", values + ["WireGuard"]),
