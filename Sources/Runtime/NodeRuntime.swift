@@ -169,6 +169,8 @@ package actor NodeRuntime {
             switch action {
             case .send(let datagram, let target):
                 dataPlane.send(datagram: datagram, to: target)
+            case .sendUnfragmented(let datagram, let target):
+                dataPlane.send(unfragmented: datagram, to: target)
             case .sendMulticast(let bytes, let target):
                 multicast?.send(bytes, to: target)
             case .persist(let record):
@@ -309,7 +311,8 @@ extension ForwardingSnapshot {
             peers: routes.map {
                 ForwardingPeer(
                     key: $0.key, endpoint: $0.endpoint, prefixes: $0.allowed,
-                    sending: $0.sending, receiving: $0.sessions)
+                    sending: $0.sending, receiving: $0.sessions,
+                    pathLimit: $0.pathLimit, joinsPieces: $0.joinsPieces)
             })
     }
 }
