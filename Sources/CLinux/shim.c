@@ -159,6 +159,34 @@ int clinux_udp_port(int fd) {
     return address.port;
 }
 
+void clinux_udp_set_fragmentation(int fd, int family, int allowed) {
+    int v4 = allowed ? IP_PMTUDISC_DONT : IP_PMTUDISC_PROBE;
+    int v6 = allowed ? IPV6_PMTUDISC_DONT : IPV6_PMTUDISC_PROBE;
+    setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &v4, sizeof v4);
+    if (family == AF_INET6) setsockopt(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, &v6, sizeof v6);
+}
+
+int clinux_route_mtu(const struct clinux_address *to, uint32_t firewall_mark) {
+    int is_v4 = memcmp(to->ip, mapped_prefix, sizeof mapped_prefix) == 0;
+    int family = is_v4 ? AF_INET : AF_INET6;
+    int fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -errno;
+    if (firewall_mark != 0) {
+        setsockopt(fd, SOL_SOCKET, SO_MARK, &firewall_mark, sizeof firewall_mark);
+    }
+    struct sockaddr_storage storage;
+    socklen_t length = to_kernel(to, family, &storage);
+    int mtu = -1;
+    socklen_t size = sizeof mtu;
+    if (connect(fd, (struct sockaddr *)&storage, length) < 0 ||
+        getsockopt(
+            fd, is_v4 ? IPPROTO_IP : IPPROTO_IPV6, is_v4 ? IP_MTU : IPV6_MTU, &mtu, &size) < 0) {
+        mtu = -errno;
+    }
+    close(fd);
+    return mtu;
+}
+
 int clinux_udp_share_port(int fd) {
     int on = 1;
     return setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0 ? -errno : 0;

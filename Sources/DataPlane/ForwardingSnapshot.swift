@@ -28,10 +28,16 @@ package struct ForwardingPeer: Sendable {
     /// Every session to receive on, `sending` included or not.
     package var receiving: [TransportSession]
 
+    /// The largest datagram (UDP payload) that the path to the peer carries; `nil` for what the
+    /// device's MTU makes.
+    package var pathLimit: Int?
+    /// Whether the peer puts together packets that were sent in two pieces.
+    package var joinsPieces: Bool
+
     package init(
         key: StaticPublicKey, endpoint: SocketAddress? = nil, endpointSerial: UInt32 = 0,
         prefixes: [IPPrefix] = [], sending: TransportSession? = nil,
-        receiving: [TransportSession] = []
+        receiving: [TransportSession] = [], pathLimit: Int? = nil, joinsPieces: Bool = false
     ) {
         self.key = key
         self.endpoint = endpoint
@@ -39,6 +45,8 @@ package struct ForwardingPeer: Sendable {
         self.prefixes = prefixes
         self.sending = sending
         self.receiving = receiving
+        self.pathLimit = pathLimit
+        self.joinsPieces = joinsPieces
     }
 }
 
@@ -66,6 +74,8 @@ package enum PacketDropReason: Int, Hashable, Sendable, CaseIterable {
     case noRoute
     /// No session, and no room to wait for one.
     case waitingQueueFull
+    /// Larger than the path to the peer carries; its sender was told.
+    case tooLarge
     /// The socket stayed full, or the kernel refused the destination.
     case sendFailed
     // From the network.
@@ -78,6 +88,8 @@ package enum PacketDropReason: Int, Hashable, Sendable, CaseIterable {
     case notAuthentic
     case replayed
     case malformedPayload
+    /// A piece of a packet whose other piece did not come.
+    case pieceWithoutOther
     /// The inner source address is not one of the sender's.
     case wrongSource
     /// There is no device, or it refused the packet.

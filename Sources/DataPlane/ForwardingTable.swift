@@ -15,7 +15,8 @@ final class ForwardingTable: @unchecked Sendable {
     ///   - slots: For each peer of the snapshot its slot and that slot's generation.
     ///   - slotCount: More than the greatest slot.
     init(
-        _ snapshot: ForwardingSnapshot, slots: [PeerSlot], slotCount: Int, epoch: UInt64
+        _ snapshot: ForwardingSnapshot, slots: [PeerSlot], slotCount: Int, epoch: UInt64,
+        mtu: Int
     ) {
         self.epoch = epoch
         let peers = UnsafeMutablePointer<PeerEntry>.allocate(capacity: max(slotCount, 1))
@@ -24,7 +25,7 @@ final class ForwardingTable: @unchecked Sendable {
         var entries: [SessionEntry] = []
         var retained: [TransportSession] = []
         for (peer, slot) in zip(snapshot.peers, slots) {
-            peers[Int(slot.index)] = PeerEntry(peer, generation: slot.generation)
+            peers[Int(slot.index)] = PeerEntry(peer, generation: slot.generation, mtu: mtu)
             routes += peer.prefixes.map { ($0, slot.index) }
             let all = peer.receiving + (peer.sending.map { [$0] } ?? [])
             retained += all
@@ -67,10 +68,13 @@ struct PeerEntry: BitwiseCopyable {
     var hasSession = false
     /// Meaningful only if `hasSession`.
     var session: SessionHandle?
+    /// The largest inner packet that leaves whole, padding included.
+    var innerLimit = 0
+    var joinsPieces = false
 
     init() {}
 
-    init(_ peer: ForwardingPeer, generation: UInt64) {
+    init(_ peer: ForwardingPeer, generation: UInt64, mtu: Int) {
         self.generation = generation
         endpointSerial = peer.endpointSerial
         if let address = peer.endpoint {
@@ -79,6 +83,10 @@ struct PeerEntry: BitwiseCopyable {
         }
         session = peer.sending?.handle
         hasSession = session != nil
+        // No path of IPv4 carries less than 576 bytes whole and unasked (RFC 1122 section 3.3.3).
+        let carried = peer.pathLimit.map { max($0, 548) - SessionHandle.overhead }
+        innerLimit = min(carried ?? mtu, mtu)
+        joinsPieces = peer.joinsPieces
     }
 }
 

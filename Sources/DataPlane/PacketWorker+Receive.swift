@@ -9,6 +9,7 @@ extension PacketWorker {
     mutating func receive() -> Bool {
         let count = socket.receive(incoming, count: PacketWorker.receivedPerRound)
         if count <= 0 { return false }
+        pieces.batch &+= 1
         var index = 0
         while index < count {
             receiveMessage(index)
@@ -86,11 +87,14 @@ extension PacketWorker {
         if !current.isSourceKnown { noteSource(message) }
         guard length > 0 else { return }
         current.hasData = true
-        deliver(output, count: length)
+        deliver(output, count: length, counter: SessionHandle.counter(datagram))
     }
 
+    /// - Parameter counter: Of the datagram that the packet came in.
     @inline(__always)
-    private mutating func deliver(_ packet: UnsafeMutablePointer<UInt8>, count: Int) {
+    private mutating func deliver(
+        _ packet: UnsafeMutablePointer<UInt8>, count: Int, counter: UInt64
+    ) {
         let bytes = UnsafePointer(packet)
         let length: Int
         let source: Int32
@@ -110,7 +114,7 @@ extension PacketWorker {
             }
             source = view.routes.slot6(bytes.network128(8))
         default:
-            deliverControl(packet, count: count)
+            deliverOther(packet, count: count, counter: counter)
             return
         }
         guard source == current.slot else {
@@ -122,6 +126,34 @@ extension PacketWorker {
             return
         }
         gather(packet, count: length)
+    }
+
+    /// Takes what is not IP: control's own, or a piece of a packet.
+    @inline(never)
+    private mutating func deliverOther(
+        _ payload: UnsafeMutablePointer<UInt8>, count: Int, counter: UInt64
+    ) {
+        guard payload[0] & PieceHeader.mask == PieceHeader.marker else {
+            deliverControl(payload, count: count)
+            return
+        }
+        // What waits in a flow may lie where the joined packet goes.
+        if pieces.nextIsInUse { writeFlows() }
+        switch pieces.take(payload, count: count, session: current.localIndex, counter: counter) {
+        case .joined(let packet, let length): deliverJoined(packet, count: length)
+        case .waits(let hasReplaced): if hasReplaced { drop(.pieceWithoutOther) }
+        case .malformed: drop(.malformedPayload)
+        }
+    }
+
+    /// A joined packet cannot be a piece again.
+    @inline(never)
+    private mutating func deliverJoined(_ packet: UnsafeMutablePointer<UInt8>, count: Int) {
+        guard packet[0] & PieceHeader.mask != PieceHeader.marker else {
+            drop(.malformedPayload)
+            return
+        }
+        deliver(packet, count: count, counter: 0)
     }
 
     @inline(never)

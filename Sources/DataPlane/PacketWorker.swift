@@ -51,6 +51,11 @@ package struct PacketWorker: ~Copyable {
     let plaintext: UnsafeMutablePointer<UInt8>
     var current = ReceiveRun()
     var flows = FlowTable()
+    var pieces: PieceTable
+    /// One packet that is made here: a piece, or an answer to the inner sender.
+    let scratch: UnsafeMutablePointer<UInt8>
+    /// When an inner sender was last told that its packet is too large.
+    var toldTooLargeAt: UInt64 = 0
 
     /// Reads of the device per round: bounds how long arriving packets wait.
     static let readsPerRound = 16
@@ -83,6 +88,8 @@ package struct PacketWorker: ~Copyable {
         readBuffer = PacketWorker.bytes(PacketWorker.readCapacity + 64)
         template = PacketWorker.bytes(Segmentation.templateCapacity)
         waiting = WaitingPool(mtu: shared.mtu)
+        pieces = PieceTable(mtu: shared.mtu)
+        scratch = PacketWorker.bytes(max(shared.mtu, TooLargeAnswer.capacity) + 64)
         let messages = PacketWorker.receivedPerRound
         ciphertext = PacketWorker.bytes(messages * PacketWorker.messageCapacity)
         plaintext = PacketWorker.bytes(messages * PacketWorker.messageCapacity)
@@ -101,6 +108,7 @@ package struct PacketWorker: ~Copyable {
         queues.deallocate()
         readBuffer.deallocate()
         template.deallocate()
+        scratch.deallocate()
         ciphertext.deallocate()
         plaintext.deallocate()
         incoming.deallocate()

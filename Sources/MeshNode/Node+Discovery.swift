@@ -96,6 +96,9 @@ extension Node {
         of node: NodeID, _ introduction: PeerIntroduction, at now: Now,
         into actions: inout [NodeAction]
     ) {
+        if members[node]?.suites == nil || introduction.isProven {
+            noteCapabilities(of: node, introduction.capabilities, at: now, into: &actions)
+        }
         let suites = PacketSuites(rawValue: introduction.suites)
         guard let member = members[node], member.suites != suites else { return }
         if member.suites != nil, !introduction.isProven {

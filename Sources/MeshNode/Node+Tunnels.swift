@@ -46,6 +46,7 @@ extension Node {
                 members[node]?.endpoint = address
                 paths.pathMoved(node, to: address)
                 actions.append(.forwardingChanged)
+                searchPathMTU(of: node, at: now, into: &actions)
             case .unreachable(let key):
                 guard let node = membersByKey[key] else { continue }
                 members[node]?.waiting.removeAll()
@@ -80,6 +81,7 @@ extension Node {
         members[node]?.isConnected = true
         actions.append(.log(.info, "session with member \(node.short)"))
         actions.append(.persist(.peerCache(peerCache)))
+        searchPathMTU(of: node, at: now, into: &actions)
         withLedger(at: now, into: &actions) { ledger, random, results in
             ledger.peerConnected(node, at: now.boot, random: &random, into: &results)
         }
@@ -101,6 +103,7 @@ extension Node {
     mutating func disconnected(_ node: NodeID, at now: Now, into actions: inout [NodeAction]) {
         guard members[node]?.isConnected == true else { return }
         members[node]?.isConnected = false
+        members[node]?.pathMTU?.end()
         withLedger(at: now, into: &actions) { ledger, _, _ in
             ledger.peerDisconnected(node)
         }
@@ -165,6 +168,12 @@ extension Node {
             send(
                 ControlFrame(kind: .pong, requestID: frame.requestID, body: frame.body), to: node,
                 at: now, into: &actions)
+        case .pathProbe:
+            send(
+                ControlFrame(kind: .pathAnswer, requestID: frame.requestID, body: []), to: node,
+                at: now, into: &actions)
+        case .pathAnswer:
+            receivePathAnswer(frame.requestID, from: node, at: now, into: &actions)
         case .pong:
             guard let ping = pendingPings.removeValue(forKey: frame.requestID) else { return }
             let roundTrip = now.boot - ping.sentAt
@@ -215,7 +224,8 @@ extension Node {
                 }
                 return TunnelRoute(
                     key: member.certificate.staticKey, endpoint: member.endpoint,
-                    allowed: allowed, sending: member.sending, sessions: member.sessions)
+                    allowed: allowed, sending: member.sending, sessions: member.sessions,
+                    pathLimit: member.pathMTU?.limit, joinsPieces: member.joinsPieces)
             }
         }
     }
@@ -228,4 +238,7 @@ package struct TunnelRoute: Sendable {
     package let allowed: [IPPrefix]
     package let sending: TransportSession?
     package let sessions: [TransportSession]
+    /// The largest datagram that the path carries; `nil` when nobody has looked.
+    package let pathLimit: Int?
+    package let joinsPieces: Bool
 }

@@ -45,6 +45,8 @@ package struct Node {
     var pendingPings: [UInt32: PendingPing] = [:]
     /// When members without a path are sought again.
     var nextSearch: BootInstant
+    /// No later than the earliest deadline of the members' path searches.
+    var pathMTUDeadline: BootInstant?
     var isLeaving = false
     /// What the planner knows of the founding.
     var toldSummary: FoundingSummary?
@@ -81,7 +83,7 @@ package struct Node {
                 staticKey: configuration.identity.staticKey,
                 credential: configuration.certificate.encode(),
                 suites: configuration.suites.rawValue,
-                capabilities: 0,
+                capabilities: Node.joinsPieces,
                 bootNonce: bootNonce,
                 verifyCredential: { bytes in
                     verify(bytes).map { PeerCredential(node: $0.nodeID, staticKey: $0.staticKey) }
@@ -139,8 +141,11 @@ package struct Node {
             }
         case .endpointMoved(let key, let address):
             tunnels.endpointMoved(key, to: address)
-            if let node = membersByKey[key] { paths.pathMoved(node, to: address) }
             actions.append(.forwardingChanged)
+            if let node = membersByKey[key] {
+                paths.pathMoved(node, to: address)
+                pathMTUMoved(node, to: address, at: now, into: &actions)
+            }
         case .multicast(let bytes, let source, let interface, let toGroup):
             withDiscovery(at: now, into: &actions) { discovery, random, results in
                 discovery.receive(
@@ -177,6 +182,7 @@ package struct Node {
         for candidate in [
             tunnels.deadline, paths.deadline, discovery?.deadline, ledger.deadline, swim.deadline,
             founding.deadline, cluster.deadline, pendingPings.values.map(\.deadline).min(),
+            pathMTUDeadline,
         ] {
             result = earlier(result, candidate)
         }
@@ -215,6 +221,7 @@ package struct Node {
                 cluster.timeout(at: now, random: &random, into: &results)
             }
         }
+        if let due = pathMTUDeadline, due <= now.boot { runPathMTU(at: now, into: &actions) }
         if nextSearch <= now.boot {
             nextSearch = now.boot + Node.searchInterval
             searchLostMembers(at: now, into: &actions)
@@ -244,6 +251,11 @@ package struct Member: Sendable {
     /// Every session on which it may send to us, oldest first.
     package var sessions: [TransportSession] = []
     package var endpoint: SocketAddress?
+    /// What the path to it carries; `nil` before a session.
+    var pathMTU: PathMTUSearch?
+    /// Whether it puts together packets that come in two pieces; it said so when it introduced
+    /// itself.
+    package var joinsPieces = false
     /// Bytes of sessions that are gone: received, sent.
     var retiredTraffic = Traffic()
     /// Control frames that wait for a session, oldest first.

@@ -172,6 +172,8 @@ package actor NodeRuntime {
             switch action {
             case .send(let datagram, let target):
                 dataPlane.send(datagram: datagram, to: target)
+            case .sendUnfragmented(let datagram, let target):
+                dataPlane.send(unfragmented: datagram, to: target)
             case .sendMulticast(let bytes, let target):
                 multicast?.send(bytes, to: target)
             case .persist(let record):
@@ -352,7 +354,8 @@ extension ForwardingSnapshot {
             peers: routes.map {
                 ForwardingPeer(
                     key: $0.key, endpoint: $0.endpoint, prefixes: $0.allowed,
-                    sending: $0.sending, receiving: $0.sessions)
+                    sending: $0.sending, receiving: $0.sessions,
+                    pathLimit: $0.pathLimit, joinsPieces: $0.joinsPieces)
             })
     }
 }

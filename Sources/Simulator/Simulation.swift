@@ -200,7 +200,8 @@ package final class Simulation {
                 machine.actionsUntilCrash = left - 1
             }
             switch action {
-            case .send(let bytes, let target):
+            // The virtual network cuts nothing and carries every size.
+            case .send(let bytes, let target), .sendUnfragmented(let bytes, let target):
                 transmit(bytes, from: machine, to: target)
             case .sendMulticast(let bytes, let target):
                 transmitMulticast(bytes, from: machine, to: target)
