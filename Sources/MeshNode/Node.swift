@@ -80,7 +80,7 @@ package struct Node {
                 staticKey: configuration.identity.staticKey,
                 credential: configuration.certificate.encode(),
                 suites: configuration.suites.rawValue,
-                capabilities: 0,
+                capabilities: configuration.relay == .off ? 0 : PathCapability.relays,
                 bootNonce: bootNonce,
                 verifyCredential: { bytes in
                     verify(bytes).map { PeerCredential(node: $0.nodeID, staticKey: $0.staticKey) }
@@ -137,9 +137,7 @@ package struct Node {
                     localIndex: index, at: now, random: &random, into: &results)
             }
         case .endpointMoved(let key, let address):
-            tunnels.endpointMoved(key, to: address)
-            if let node = membersByKey[key] { paths.pathMoved(node, to: address) }
-            actions.append(.forwardingChanged)
+            heardTunnel(key, from: address, at: now, into: &actions)
         case .multicast(let bytes, let source, let interface, let toGroup):
             withDiscovery(at: now, into: &actions) { discovery, random, results in
                 discovery.receive(

@@ -81,6 +81,7 @@ package final class NodeService: Service {
         if let zone = settings.zone { configuration.zone = zone }
         configuration.clusterKind = settings.clusterKind
         configuration.clusterRole = settings.clusterRole
+        configuration.relay = settings.relay
         configuration.isDurable = store.directory.isDurable
         configuration.isAmnesiac = store.isAmnesiac
         configuration.hasClusterData = store.hasClusterData
@@ -99,7 +100,7 @@ package final class NodeService: Service {
             try PacketPlane(
                 DataPlaneConfiguration(
                     device: device, socket: socket, mtu: Int(settings.token.mtu),
-                    workerName: "evpn-packets"))
+                    workerName: "evpn-packets", followsSources: false))
         }
         let interface: OverlayInterface?
         let changes: NetworkWatcher

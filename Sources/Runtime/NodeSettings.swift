@@ -24,6 +24,8 @@ package struct NodeSettings: Sendable {
     package var upstreams: [SocketAddress]?
     package var clusterKind: DatastoreKind
     package var clusterRole: RoleWish
+    /// What this machine carries for others.
+    package var relay = RelayBudget.usual
 
     /// Where names are answered.
     package enum NameService: Hashable, Sendable {
