@@ -37,6 +37,9 @@ extension NodeConfig {
             role: reader.read(.role, expecting: "auto, server, agent or none") {
                 RoleChoice(rawValue: $0)
             } ?? .auto,
+            relay: reader.read(.relay, expecting: "off, unlimited or bits a second such as 10M") {
+                RelayChoice($0)
+            } ?? .usual,
             logLevel: reader.read(
                 .logLevel, expecting: "trace, debug, info, notice, warning, error or critical"
             ) { LogLevelChoice(rawValue: $0) } ?? .info)
@@ -142,7 +145,6 @@ private struct SettingsReader {
         _ = readList(.dhtBootstrap, expecting: "HOST:PORT") { hostAndPort($0) }
         _ = read(.dht, expecting: "off, private or public") { $0 == "off" ? $0 : nil }
         _ = read(.dnsIntegration, expecting: "off") { $0 == "off" ? $0 : nil }
-        _ = read(.relay, expecting: "off") { $0 == "off" ? $0 : nil }
         _ = read(.shards, expecting: "1") { $0 == "1" ? $0 : nil }
         _ = read(.initSystem, expecting: "auto or supervise") {
             ["auto", "supervise"].contains($0) ? $0 : nil

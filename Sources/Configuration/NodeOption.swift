@@ -61,8 +61,6 @@ package enum NodeOption: String, Hashable, Sendable, CaseIterable {
             "this version has no DHT: leave it out, or say --dht off"
         case (.dnsIntegration, let value) where value != "off":
             "this version does not touch the machine's resolver: leave it out, or say off"
-        case (.relay, let value) where value != "off":
-            "this version does not relay for others: leave it out, or say off"
         case (.shards, let value) where value != "1":
             "this version has one shard: leave it out, or say 1"
         case (.cluster, "k3s"), (.cluster, "k0s"):

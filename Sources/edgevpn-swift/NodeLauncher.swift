@@ -112,6 +112,12 @@ enum NodeLauncher {
             case .off: .off
             }
         settings.zone = config.dnsZone
+        settings.relay =
+            switch config.relay {
+            case .off: .off
+            case .unlimited: .unlimited
+            case .bitsPerSecond(let bits): .limited(bytesPerSecond: bits / 8)
+            }
         settings.upstreams = config.dnsUpstreams
         settings.clusterKind =
             switch config.cluster {

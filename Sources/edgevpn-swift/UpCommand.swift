@@ -64,7 +64,12 @@ struct UpCommand: AsyncParsableCommand {
             "unix:PATH, ADDRESS:PORT or off. Default unix:/run/edgevpn/api.sock.",
             valueName: "address"))
     var api: String?
-    @Option(name: .long, help: .hidden) var relay: String?
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "What this machine carries for members that do not reach each other: off, unlimited, "
+                + "or bits a second. Default 10M.", valueName: "rate"))
+    var relay: String?
     @Option(name: .long, help: .hidden) var shards: String?
     @Option(name: .long, help: "The datastore that the mesh founds: none or etcd.")
     var cluster: String?
