@@ -228,6 +228,32 @@ int clinux_udp_send(int fd, int family, const struct clinux_outgoing *messages, 
     return sent < 0 ? -errno : sent;
 }
 
+int clinux_udp_send_short(int fd, int family, const struct clinux_outgoing *message, int hops) {
+    union {
+        char bytes[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr header;
+    } space;
+    struct sockaddr_storage name;
+    struct iovec vector = {(void *)message->bytes, message->count};
+    struct msghdr header = {0};
+    memset(&space, 0, sizeof space);
+    header.msg_iov = &vector;
+    header.msg_iovlen = 1;
+    header.msg_name = &name;
+    header.msg_namelen = to_kernel(&message->to, family, &name);
+    header.msg_control = &space;
+    header.msg_controllen = sizeof space.bytes;
+    struct cmsghdr *control = CMSG_FIRSTHDR(&header);
+    /* An IPv4 address in an IPv6 socket is sent by IPv4, which reads its own options. */
+    static const uint8_t mapped[12] = {[10] = 0xFF, [11] = 0xFF};
+    int is_ipv4 = memcmp(message->to.ip, mapped, sizeof mapped) == 0;
+    control->cmsg_level = is_ipv4 ? IPPROTO_IP : IPPROTO_IPV6;
+    control->cmsg_type = is_ipv4 ? IP_TTL : IPV6_HOPLIMIT;
+    control->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(control), &hops, sizeof hops);
+    return sendmsg(fd, &header, MSG_DONTWAIT) < 0 ? -errno : 1;
+}
+
 union receive_control {
     char bytes[CMSG_SPACE(sizeof(int))];
     struct cmsghdr header;

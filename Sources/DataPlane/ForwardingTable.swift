@@ -34,13 +34,14 @@ final class ForwardingTable: @unchecked Sendable {
         sessions = retained
         view = ForwardingView(
             routes: RouteTable(routes), peers: peers, peerCount: slotCount,
-            sessions: SessionTable(entries))
+            sessions: SessionTable(entries), channels: ChannelTable(snapshot.channels))
     }
 
     deinit {
         view.routes.deallocate()
         view.peers.deallocate()
         view.sessions.deallocate()
+        view.channels.deallocate()
     }
 }
 
@@ -57,12 +58,16 @@ struct ForwardingView: BitwiseCopyable {
     let peers: UnsafeMutablePointer<PeerEntry>
     let peerCount: Int
     let sessions: SessionTable
+    let channels: ChannelTable
 }
 
 struct PeerEntry: BitwiseCopyable {
     /// 0 marks an empty slot.
     var generation: UInt64 = 0
     var endpoint = clinux_address()
+    /// What a packet's source is compared with.
+    var address = clinux_address()
+    var channel: UInt32 = 0
     var hasEndpoint = false
     var endpointSerial: UInt32 = 0
     var hasSession = false
@@ -79,6 +84,8 @@ struct PeerEntry: BitwiseCopyable {
         endpointSerial = peer.endpointSerial
         if let address = peer.endpoint {
             endpoint = clinux_address(address)
+            self.address = clinux_address(peer.address ?? address)
+            channel = peer.channel
             hasEndpoint = true
         }
         session = peer.sending?.handle

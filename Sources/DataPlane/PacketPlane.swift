@@ -165,7 +165,7 @@ package final class PacketPlane: Sendable {
     @discardableResult
     package func publish(_ snapshot: ForwardingSnapshot) -> [StaticPublicKey] {
         control.withLock { control in
-            var accepted = ForwardingSnapshot()
+            var accepted = ForwardingSnapshot(channels: snapshot.channels)
             var slots: [PeerSlot] = []
             var refused: [StaticPublicKey] = []
             control.slots.release(except: Set(snapshot.peers.map(\.key)))
@@ -223,6 +223,12 @@ package final class PacketPlane: Sendable {
         socket.setFragmentation(isAllowed: false)
         defer { socket.setFragmentation(isAllowed: true) }
         return socket.send(datagram, to: destination)
+    }
+
+    /// Sends one datagram of control's that dies after so many hops.
+    @discardableResult
+    package func send(datagram: [UInt8], to destination: SocketAddress, hops: UInt8) -> Bool {
+        configuration.sockets[0].send(datagram, to: destination, hops: hops)
     }
 
     /// What has passed with `peer` since it was first published.

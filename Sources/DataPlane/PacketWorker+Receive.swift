@@ -30,6 +30,9 @@ extension PacketWorker {
             drop(.unrecognized)
             return
         }
+        if RelayHeader.matches(UnsafePointer(ciphertext + base), count: total), carryOn(message) {
+            return
+        }
         var offset = 0
         while offset < total {
             let count = min(segment, total &- offset)
@@ -37,7 +40,9 @@ extension PacketWorker {
             let datagram = UnsafePointer(ciphertext + position)
             if SessionHandle.isTransport(datagram, count: count) {
                 receivePacket(datagram, count: count, into: plaintext + position, from: message)
-            } else {
+            } else if !RelayHeader.matches(datagram, count: count)
+                || !unwrap(datagram, count: count, into: plaintext + position, from: message)
+            {
                 receiveOther(datagram, count: count, from: message)
             }
             offset &+= count
@@ -63,7 +68,7 @@ extension PacketWorker {
     }
 
     @inline(__always)
-    private mutating func receivePacket(
+    mutating func receivePacket(
         _ datagram: UnsafePointer<UInt8>, count: Int, into output: UnsafeMutablePointer<UInt8>,
         from message: UnsafePointer<clinux_incoming>
     ) {
@@ -214,16 +219,27 @@ extension PacketWorker {
                 state.pointee.confirmedAt = now
             }
         }
-        guard followsSources else { return }
         let source = message.pointee.from
-        if state.pointee.hasEndpoint, sameAddress(endpoints[Int(current.slot)], source) { return }
-        endpoints[Int(current.slot)] = source
-        state.pointee.hasEndpoint = true
+        if state.pointee.hasEndpoint, sameAddress(state.pointee.address, source) { return }
+        if followsSources {
+            endpoints[Int(current.slot)] = source
+            state.pointee.address = source
+            state.pointee.channel = 0
+            state.pointee.hasEndpoint = true
+        } else {
+            let isTold =
+                sameAddress(state.pointee.reported, source)
+                && now &- state.pointee.reportedAt < PacketWorker.sourceInterval
+            if isTold { return }
+            state.pointee.reported = source
+            state.pointee.reportedAt = now
+        }
         if !report(EventHeader(.endpointMoved, peer: peer, address: source)) {
             drop(.controlRingFull)
         }
     }
 
     /// Control answers a confirmation with a new table; if it lost it, it is told again.
+    private static var sourceInterval: UInt64 { 1_000_000_000 }
     private static var confirmationInterval: UInt64 { 100_000_000 }
 }

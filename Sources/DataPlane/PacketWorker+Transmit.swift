@@ -161,12 +161,16 @@ extension PacketWorker {
         let padded = max(count, min((count &+ 15) & ~15, limit))
         let total = padded &+ SessionHandle.overhead
         let address = endpoints + Int(slot)
-        var output = outgoing.append(total, to: slot, at: address)
-        if output == nil {
+        let channel = peers[Int(slot)].channel
+        let header = channel == 0 ? 0 : RelayHeader.count
+        var room = outgoing.append(total &+ header, to: slot, at: address)
+        if room == nil {
             flushOutgoing()
-            output = outgoing.append(total, to: slot, at: address)
+            room = outgoing.append(total &+ header, to: slot, at: address)
         }
-        guard let output else { return 0 }
+        guard let room else { return 0 }
+        if channel != 0 { RelayHeader.write(channel, to: room) }
+        let output = room + header
         if padded == count {
             session.seal(cipher, counter: counter, packet, count: count, to: output)
         } else {

@@ -38,6 +38,7 @@ package struct PacketWorker: ~Copyable {
 
     /// Boot clock, read once per round.
     var now: UInt64 = 0
+    var allowance = RelayAllowance()
     var hasEvents = false
 
     let readBuffer: UnsafeMutablePointer<UInt8>
@@ -205,7 +206,15 @@ package struct PacketWorker: ~Copyable {
 struct PeerState: BitwiseCopyable {
     var generation: UInt64 = 0
     var hasEndpoint = false
+    /// The relay's channel to send on; 0 sends to the peer itself.
+    var channel: UInt32 = 0
+    /// Where the peer's packets are expected from.
+    var address = clinux_address()
+    /// The source that control was last told of, and when.
+    var reported = clinux_address()
+    var reportedAt: UInt64 = 0
     private var published = clinux_address()
+    private var publishedAddress = clinux_address()
     private var publishedSerial: UInt32 = 0
     private var hasPublished = false
     /// When control was last told that packets wait; 0 for never.
@@ -220,10 +229,14 @@ struct PeerState: BitwiseCopyable {
         guard entry.hasEndpoint else { return false }
         let isSame =
             hasPublished && entry.endpointSerial == publishedSerial
+            && sameAddress(entry.address, publishedAddress)
             && sameAddress(entry.endpoint, published)
         if isSame { return false }
         hasEndpoint = true
         published = entry.endpoint
+        publishedAddress = entry.address
+        channel = entry.channel
+        address = entry.address
         publishedSerial = entry.endpointSerial
         hasPublished = true
         return true

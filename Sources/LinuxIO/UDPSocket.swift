@@ -102,6 +102,11 @@ package struct UDPEndpoint: Sendable, BitwiseCopyable {
         Int(clinux_udp_send(descriptor, family, messages, Int32(truncatingIfNeeded: count)))
     }
 
+    /// Sends one message that dies after so many hops.
+    func send(_ message: UnsafePointer<clinux_outgoing>, hops: UInt8) -> Int {
+        Int(clinux_udp_send_short(descriptor, family, message, Int32(hops)))
+    }
+
     /// Takes what has arrived, at most 8 messages, without waiting; a negative error number
     /// otherwise.
     package func receive(_ messages: UnsafeMutablePointer<clinux_incoming>, count: Int) -> Int {

@@ -257,15 +257,19 @@ extension Node {
 
     /// Tells everybody our name, claim and addresses.
     mutating func publishMachine(at now: Now, into actions: inout [NodeAction]) {
-        let endpoints = interfaces.flatMap(\.addresses)
-            .filter { !$0.isLoopback && !$0.isLinkLocal && !isOverlay($0) }
-            .map { SocketAddress(ip: $0, port: configuration.listenPort) }
         let record = MachineRecord(
             hostname: configuration.hostname, ipv4: ipv4, strength: addressStrength,
-            endpoints: endpoints)
+            endpoints: ownEndpoints)
         putEntry(
             bucket: MachineRecord.bucket, key: MachineRecord.key, value: record.encode(), at: now,
             into: &actions)
+    }
+
+    /// Where this machine is on its own networks.
+    var ownEndpoints: [SocketAddress] {
+        interfaces.flatMap(\.addresses)
+            .filter { !$0.isLoopback && !$0.isLinkLocal && !isOverlay($0) }
+            .map { SocketAddress(ip: $0, port: configuration.listenPort) }
     }
 
     private func isOverlay(_ address: IPAddress) -> Bool {
@@ -325,7 +329,7 @@ extension Node {
         var results: [PathAction] = []
         paths.send(message, to: node, random: &random, into: &results)
         for case .send(let datagram, let target) in results {
-            actions.append(.send(datagram, to: target))
+            transmit(datagram, to: target, into: &actions)
         }
     }
 

@@ -88,7 +88,7 @@ extension Node {
         pathMTUDeadline = earlier(pathMTUDeadline, search.deadline)
     }
 
-    private func probe(
+    private mutating func probe(
         _ node: NodeID, size: Int, number: UInt32, at now: Now, into actions: inout [NodeAction]
     ) {
         guard let member = members[node], let endpoint = member.endpoint else { return }
@@ -96,6 +96,9 @@ extension Node {
         let body = [UInt8](repeating: 0, count: plaintext - ControlFrame.headerCount)
         let frame = ControlFrame(kind: .pathProbe, requestID: number, body: body)
         let datagram = member.sending?.seal(frame.encode(), paddedTo: plaintext, at: now.boot)
-        if let datagram { actions.append(.sendUnfragmented(datagram, to: endpoint)) }
+        guard let datagram, let (bytes, target) = paths.route(datagram, to: endpoint) else {
+            return
+        }
+        actions.append(.sendUnfragmented(bytes, to: target))
     }
 }

@@ -32,7 +32,7 @@ extension Node {
             case .reserveTimestamp(let stamp):
                 actions.append(.persist(.timestamp(stamp)))
             case .send(let datagram, let target):
-                actions.append(.send(datagram, to: target))
+                transmit(datagram, to: target, into: &actions)
             case .installSession(let key, let session):
                 guard let node = membersByKey[key] else { continue }
                 members[node]?.sessions.append(session)
@@ -42,11 +42,7 @@ extension Node {
             case .removeSession(let key, let index):
                 removeSession(index, of: key, at: now, into: &actions)
             case .endpointChanged(let key, let address):
-                guard let node = membersByKey[key] else { continue }
-                members[node]?.endpoint = address
-                paths.pathMoved(node, to: address)
-                actions.append(.forwardingChanged)
-                searchPathMTU(of: node, at: now, into: &actions)
+                heardTunnel(key, from: address, at: now, into: &actions)
             case .unreachable(let key):
                 guard let node = membersByKey[key] else { continue }
                 members[node]?.waiting.removeAll()
@@ -135,7 +131,7 @@ extension Node {
             drop("frame without session")
             return
         }
-        actions.append(.send(datagram, to: endpoint))
+        transmit(datagram, to: endpoint, into: &actions)
     }
 
     mutating func receiveFrame(
@@ -223,7 +219,9 @@ extension Node {
                     allowed.append(IPPrefix(host: address))
                 }
                 return TunnelRoute(
-                    key: member.certificate.staticKey, endpoint: member.endpoint,
+                    key: member.certificate.staticKey, address: member.endpoint,
+                    endpoint: member.endpoint.flatMap { paths.route([], to: $0)?.address },
+                    channel: member.endpoint?.relayChannel,
                     allowed: allowed, sending: member.sending, sessions: member.sessions,
                     pathLimit: member.pathMTU?.limit, joinsPieces: member.joinsPieces)
             }
@@ -234,7 +232,11 @@ extension Node {
 /// One peer as the packet threads see it.
 package struct TunnelRoute: Sendable {
     package let key: StaticPublicKey
+    /// What stands for the way in use; see `SocketAddress.isRelayed`.
+    package let address: SocketAddress?
+    /// Where datagrams go: to the peer, or to the relay on `channel`.
     package let endpoint: SocketAddress?
+    package let channel: UInt32?
     package let allowed: [IPPrefix]
     package let sending: TransportSession?
     package let sessions: [TransportSession]

@@ -83,7 +83,8 @@ package struct Node {
                 staticKey: configuration.identity.staticKey,
                 credential: configuration.certificate.encode(),
                 suites: configuration.suites.rawValue,
-                capabilities: Node.joinsPieces,
+                capabilities: Node.joinsPieces
+                    | (configuration.relay == .off ? 0 : PathCapability.relays),
                 bootNonce: bootNonce,
                 verifyCredential: { bytes in
                     verify(bytes).map { PeerCredential(node: $0.nodeID, staticKey: $0.staticKey) }
@@ -140,12 +141,7 @@ package struct Node {
                     localIndex: index, at: now, random: &random, into: &results)
             }
         case .endpointMoved(let key, let address):
-            tunnels.endpointMoved(key, to: address)
-            actions.append(.forwardingChanged)
-            if let node = membersByKey[key] {
-                paths.pathMoved(node, to: address)
-                pathMTUMoved(node, to: address, at: now, into: &actions)
-            }
+            heardTunnel(key, from: address, at: now, into: &actions)
         case .multicast(let bytes, let source, let interface, let toGroup):
             withDiscovery(at: now, into: &actions) { discovery, random, results in
                 discovery.receive(

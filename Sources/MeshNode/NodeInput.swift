@@ -65,6 +65,8 @@ package enum NodeAction: Sendable {
     case send([UInt8], to: SocketAddress)
     /// Send a datagram that nobody on the path may cut: it tells whether it fits.
     case sendUnfragmented([UInt8], to: SocketAddress)
+    /// Sent so that it dies after so many hops: it opens our NAT and does not arrive.
+    case sendShort([UInt8], to: SocketAddress, hops: UInt8)
     case sendMulticast([UInt8], to: DiscoveryDestination)
     /// Must be durable before any later action of the same list is carried out.
     case persist(DurableRecord)

@@ -141,6 +141,12 @@ enum NodeLauncher {
             case .off: .off
             }
         settings.zone = config.dnsZone
+        settings.relay =
+            switch config.relay {
+            case .off: .off
+            case .unlimited: .unlimited
+            case .bitsPerSecond(let bits): .limited(bytesPerSecond: bits / 8)
+            }
         settings.upstreams = config.dnsUpstreams
         settings.routes = config.dnsRoutes
         settings.logsQueries = config.logsDNSQueries

@@ -71,6 +71,9 @@ enum { CLINUX_SEND_LIMIT = 64 };
 /* Sends up to CLINUX_SEND_LIMIT messages; returns how many the kernel took. */
 int clinux_udp_send(int fd, int family, const struct clinux_outgoing *messages, int count);
 
+/* Sends one datagram that dies after so many hops. */
+int clinux_udp_send_short(int fd, int family, const struct clinux_outgoing *message, int hops);
+
 struct clinux_incoming {
     uint8_t *bytes;
     uint32_t capacity;
