@@ -116,6 +116,11 @@ let package = Package(
                 "ClusterHost", logging, lifecycle, arguments,
             ], swiftSettings: settings),
 
+        .executableTarget(
+            name: "packet-benchmarks",
+            dependencies: values + ["DataPlane", "WireGuard", "LinuxIO"],
+            path: "Benchmarks/Micro", swiftSettings: settings),
+
         tests("MeshBaseTests", ["MeshBase"]),
         tests("NetAddressTests", ["NetAddress", "MeshBase"]),
         tests("MeshNodeTests", values + cores + ["MeshNode", "Simulator"]),

@@ -33,6 +33,7 @@ struct OverlayInterface {
         self.index = index
         current = CurrentAddresses()
         try netlink.setMTU(mtu, of: index)
+        try netlink.setQueueLength(TunDevice.queueLength, of: index)
         try netlink.bringUp(index)
     }
 
