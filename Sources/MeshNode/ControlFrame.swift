@@ -18,6 +18,7 @@ package struct ControlFrame: Hashable, Sendable {
         case cluster = 2
         case ping = 3
         case pong = 4
+        case lease = 8
     }
 
     package var kind: Kind

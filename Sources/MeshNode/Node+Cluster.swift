@@ -55,6 +55,7 @@ extension Node {
             }
         }
         tellClusterOfFounding(at: now, into: &actions)
+        tellLeasesOfFounding(at: now, into: &actions)
     }
 
     /// Publishes a proof, so that nodes learn of it which no voter talks to.
@@ -147,6 +148,7 @@ extension Node {
             }
         }
         strengthenAddress(at: now, into: &actions)
+        tellLeasesOfCompany(at: now, into: &actions)
         if publishing.controlPlane != controlPlane { rebuildNames(into: &actions) }
     }
 

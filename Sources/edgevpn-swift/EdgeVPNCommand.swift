@@ -21,7 +21,8 @@ struct EdgeVPNCommand: AsyncParsableCommand {
         subcommands: [
             TokenCommand.self, IdentityCommand.self, UpCommand.self, TunnelCommand.self,
             StatusCommand.self, PeersCommand.self, PingCommand.self, DNSCommand.self,
-            ClusterCommand.self, LedgerCommand.self, DemoCommand.self,
+            ClusterCommand.self, ElectCommand.self, LockCommand.self,
+            WaitForCommand.self, LedgerCommand.self, DemoCommand.self,
         ])
 }
 
