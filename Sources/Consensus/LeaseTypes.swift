@@ -114,6 +114,17 @@ package struct LeaseStatus: Hashable, Sendable {
     /// While held: the work under this number must have ended by then.
     package var deadline: BootInstant?
     package var reason: String
+
+    package init(
+        phase: Phase, number: UInt64, holder: NodeID? = nil, deadline: BootInstant? = nil,
+        reason: String
+    ) {
+        self.phase = phase
+        self.number = number
+        self.holder = holder
+        self.deadline = deadline
+        self.reason = reason
+    }
 }
 
 /// Everything that a lease board can want, to be carried out in order.

@@ -50,6 +50,14 @@ package struct APIClient: Sendable {
         try await ask("POST", "/v1/cluster/leave", as: ClusterStatusModel.self)
     }
 
+    package func lease(_ name: String, _ request: LeaseRequestModel)
+        async throws(APIClientFailure) -> LeaseModel
+    {
+        try await ask(
+            "POST", "/v1/leases/\(percentEncode(name))", body: try encode(request),
+            as: LeaseModel.self)
+    }
+
     package func names() async throws(APIClientFailure) -> [NameModel] {
         try await ask("GET", "/v1/names", as: [NameModel].self)
     }

@@ -204,6 +204,50 @@ package struct ClusterOrderModel: Codable, Hashable, Sendable {
     }
 }
 
+/// What a piece of work says about a lease. Whoever wants it says so again within seconds, or it is
+/// given up.
+package struct LeaseRequestModel: Codable, Hashable, Sendable {
+    /// A random number that no other piece of work uses, 16 hexadecimal digits.
+    package var session: String
+    /// The work has ended; absent means no.
+    package var isOver: Bool?
+
+    package init(session: String, isOver: Bool? = nil) {
+        self.session = session
+        self.isOver = isOver
+    }
+}
+
+/// How a piece of work stands.
+package struct LeaseModel: Codable, Hashable, Sendable {
+    package enum State: String, Codable, Hashable, Sendable, CaseIterable {
+        case held
+        case waiting
+        /// It cannot be decided, or it was held and is lost.
+        case unavailable
+    }
+
+    package var state: State
+    /// The fencing number: larger than that of every earlier holder.
+    package var number: UInt64?
+    /// The holder's node id, when another one has it.
+    package var holder: String?
+    /// How long the work may go on, counted from before the question.
+    package var validMs: Double?
+    package var reason: String
+
+    package init(
+        state: State, number: UInt64? = nil, holder: String? = nil, validMs: Double? = nil,
+        reason: String
+    ) {
+        self.state = state
+        self.number = number
+        self.holder = holder
+        self.validMs = validMs
+        self.reason = reason
+    }
+}
+
 /// The founding in words for a person.
 package struct ExplanationModel: Codable, Hashable, Sendable {
     /// How things stand, sentence by sentence.

@@ -21,6 +21,10 @@ package protocol ControlHandle: Sendable {
     /// - Throws: `refused` when the datastore could not do without it.
     func leaveCluster() async throws(ControlFailure)
 
+    /// A piece of work wants the lease `name`, or has ended.
+    func lease(_ name: String, _ request: LeaseRequestModel) async throws(ControlFailure)
+        -> LeaseModel
+
     /// Sends one probe through the tunnel to `node` and waits for its answer.
     ///
     /// - Parameters:

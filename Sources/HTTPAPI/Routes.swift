@@ -49,6 +49,7 @@ package struct APIResponse: Hashable, Sendable {
 ///     GET    /v1/cluster              ClusterStatusModel
 ///     POST   /v1/cluster              ClusterOrderModel -> ClusterStatusModel
 ///     POST   /v1/cluster/leave        ClusterStatusModel
+///     POST   /v1/leases/NAME          LeaseRequestModel -> LeaseModel
 ///     GET    /v1/names                [NameModel]
 ///     GET    /v1/names/records        [NameRecordModel]
 ///     POST   /v1/names/records        NameRecordRequestModel -> [NameRecordModel]
@@ -106,6 +107,10 @@ package struct Routes: Sendable {
             try require("POST", request)
             try await control.leaveCluster()
             return APIResponse(await control.clusterStatus())
+        case ("leases", 3):
+            try require("POST", request)
+            return APIResponse(
+                try await control.lease(parts[2], decode(LeaseRequestModel.self, from: request)))
         case ("names", 2):
             try require("GET", request)
             return APIResponse(await control.names())

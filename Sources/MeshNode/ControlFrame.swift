@@ -21,6 +21,7 @@ package struct ControlFrame: Hashable, Sendable {
         /// As long as the datagram whose passage it tests; the answer repeats the request id.
         case pathProbe = 5
         case pathAnswer = 6
+        case lease = 8
     }
 
     package var kind: Kind

@@ -55,6 +55,7 @@ extension Node {
             }
         }
         tellClusterOfFounding(at: now, into: &actions)
+        tellLeasesOfFounding(at: now, into: &actions)
     }
 
     /// Publishes a proof, so that nodes learn of it which no voter talks to.
@@ -148,6 +149,7 @@ extension Node {
         }
         strengthenAddress(at: now, into: &actions)
         chooseServiceServer(into: &actions)
+        tellLeasesOfCompany(at: now, into: &actions)
         if publishing.controlPlane != controlPlane { rebuildNames(into: &actions) }
     }
 

@@ -156,6 +156,11 @@ extension Node {
                 founding.receive(
                     frame.body, from: node, at: now.boot, random: &random, into: &results)
             }
+        case .lease:
+            withLeases(at: now, into: &actions) { leases, random, results in
+                leases.receive(
+                    frame.body, from: node, at: now.boot, random: &random, into: &results)
+            }
         case .cluster:
             withCluster(at: now, into: &actions) { cluster, random, results in
                 cluster.receive(frame.body, from: node, at: now, random: &random, into: &results)

@@ -28,6 +28,7 @@ package struct Node {
     var ledger: LedgerState
     var swim: SwimInstance
     var founding: Founding
+    var leases: LeaseBoard
     var cluster: ClusterCoordinator
     /// The server to which ``serviceAddress`` leads from here.
     var serviceServer: NodeID?
@@ -99,6 +100,10 @@ package struct Node {
         founding = Founding(
             configuration: Node.foundingConfiguration(configuration),
             restoring: restored.founding, at: now.boot,
+            signer: NodeKeySigner(configuration.identity.signingKey))
+        leases = LeaseBoard(
+            configuration: Node.leaseConfiguration(configuration), record: restored.leases,
+            voters: restored.leaseVoters, at: now.boot,
             signer: NodeKeySigner(configuration.identity.signingKey))
         cluster = ClusterCoordinator(
             configuration: ClusterConfiguration(
@@ -177,8 +182,8 @@ package struct Node {
         var result: BootInstant? = nextSearch
         for candidate in [
             tunnels.deadline, paths.deadline, discovery?.deadline, ledger.deadline, swim.deadline,
-            founding.deadline, cluster.deadline, pendingPings.values.map(\.deadline).min(),
-            pathMTUDeadline,
+            founding.deadline, leases.deadline, cluster.deadline,
+            pendingPings.values.map(\.deadline).min(), pathMTUDeadline,
         ] {
             result = earlier(result, candidate)
         }
@@ -210,6 +215,11 @@ package struct Node {
         if let due = founding.deadline, due <= now.boot {
             withFounding(at: now, into: &actions) { founding, random, results in
                 founding.timeout(at: now.boot, random: &random, into: &results)
+            }
+        }
+        if let due = leases.deadline, due <= now.boot {
+            withLeases(at: now, into: &actions) { leases, random, results in
+                leases.timeout(at: now.boot, random: &random, into: &results)
             }
         }
         if let due = cluster.deadline, due <= now.boot {

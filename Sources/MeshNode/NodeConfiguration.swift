@@ -104,6 +104,8 @@ package struct PacketSuites: OptionSet, Hashable, Sendable {
 /// What a node wrote in an earlier life.
 package struct RestoredState: Sendable {
     package var founding: [UInt8]?
+    package var leases: [UInt8]?
+    package var leaseVoters: [UInt8]?
     package var ledgerEntries: [[UInt8]]
     package var timestamp: TAI64N?
     package var peerCache: [UInt8]?

@@ -85,6 +85,10 @@ package enum NodeAction: Sendable {
 package enum DurableRecord: Sendable {
     /// The whole founding record; replaces the former one.
     case founding([UInt8])
+    /// The whole lease record; replaces the former one.
+    case leases([UInt8])
+    /// The whole chain of the voters on leases.
+    case leaseVoters([UInt8])
     /// One ledger entry, appended.
     case ledgerEntry([UInt8])
     /// An entry left the ledger: what is alive replaces the whole file before it grows again.

@@ -19,6 +19,9 @@ package struct NodeStatus: Sendable {
     package var founding: FoundingView
     package var cluster: ClusterView
     package var policy: GenesisPolicy?
+    /// Who decides about leases; empty before a cluster is ready.
+    package var leaseVoters: [NodeID]
+    package var leaseEpoch: UInt32
     package var meshID: [UInt8]
     package var names: [NodeID: String]
     package var drops: [String: UInt64]
@@ -60,6 +63,7 @@ extension Node {
             id: id, hostname: names[id] ?? configuration.hostname, ipv4: ipv4, ipv6: ipv6,
             port: configuration.listenPort, peers: peers, founding: founding.view,
             cluster: cluster.view, policy: configuration.token.policy,
+            leaseVoters: leases.voters, leaseEpoch: leases.voterEpoch,
             meshID: configuration.token.meshID, names: names, drops: drops)
     }
 
@@ -100,6 +104,7 @@ extension Node {
         ledger.fingerprint(into: &fingerprint)
         swim.fingerprint(into: &fingerprint)
         founding.fingerprint(into: &fingerprint)
+        leases.fingerprint(into: &fingerprint)
         cluster.fingerprint(into: &fingerprint)
         discovery?.fingerprint(into: &fingerprint)
         fingerprint.mix(ipv4?.description ?? "-")

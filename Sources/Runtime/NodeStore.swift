@@ -12,12 +12,16 @@ import WireGuard
 ///     identity      the two keys, made once
 ///     membership    the certificate, its mesh and its serial number
 ///     founding      the registers: two slots, written before a vote leaves
+///     leases        the voter's memory of leases: two slots, written before a vote leaves
+///     voters        who decided about leases, from the founder on
 ///     ledger        entries, appended
 ///     timestamp     the newest handshake stamp that may be used
 ///     peers, port   where members were, and the UDP port
 final class NodeStore {
     let directory: StateDirectory
     private let founding: RegisterFile
+    private let leases: RegisterFile
+    private let leaseVoters: AtomicFile
     private let ledger: LedgerFile
     private let timestamp: AtomicFile
     private let peers: AtomicFile
@@ -54,6 +58,11 @@ final class NodeStore {
             founding = try Self.register("founding.amnesiac", mayCreate: true, in: directory)
             isAmnesiac = true
         }
+        leases = try RegisterFile(
+            name: "leases", kind: FileKind(tag: "EVls", version: 1), slotSize: 65_536,
+            in: directory)
+        leaseVoters = AtomicFile(
+            name: "voters", kind: FileKind(tag: "EVvo", version: 1), limit: 1 << 20, in: directory)
         let (file, recovery) = try LedgerFile.open(
             name: "ledger", kind: Self.ledgerKind, in: directory)
         ledger = file
@@ -65,6 +74,8 @@ final class NodeStore {
         peers = AtomicFile(
             name: "peers", kind: FileKind(tag: "EVpe", version: 1), limit: 4_096, in: directory)
         restored.founding = founding.value
+        restored.leases = leases.value
+        restored.leaseVoters = try leaseVoters.load()?.payload
         restored.ledgerEntries = recovery.records
         if let payload = try timestamp.load()?.payload {
             var reader = ByteReader(payload)
@@ -86,6 +97,10 @@ final class NodeStore {
         switch record {
         case .founding(let bytes):
             try founding.store(bytes)
+        case .leases(let bytes):
+            try leases.store(bytes)
+        case .leaseVoters(let bytes):
+            try leaseVoters.store(bytes)
         case .ledgerEntry(let bytes):
             try append([bytes])
         case .ledgerShrank:

@@ -8,6 +8,8 @@ struct SimulatedDisk {
     var identitySeed: UInt64
     var serial: UInt64 = 1
     var founding: [UInt8]?
+    var leases: [UInt8]?
+    var leaseVoters: [UInt8]?
     var ledgerEntries: [[UInt8]] = []
     /// An entry left the ledger since the file was written anew.
     var ledgerShrank = false
@@ -22,6 +24,8 @@ struct SimulatedDisk {
     mutating func write(_ record: DurableRecord, of node: Node?) {
         switch record {
         case .founding(let bytes): founding = bytes
+        case .leases(let bytes): leases = bytes
+        case .leaseVoters(let bytes): leaseVoters = bytes
         case .ledgerEntry(let bytes):
             if ledgerShrank || ledgerEntries.count >= Self.rewriteCount, let node {
                 ledgerEntries = node.durableLedgerEntries
@@ -38,8 +42,11 @@ struct SimulatedDisk {
     private static let rewriteCount = 400
 
     var restored: RestoredState {
-        RestoredState(
+        var state = RestoredState(
             founding: founding, ledgerEntries: ledgerEntries, timestamp: timestamp,
             peerCache: peerCache)
+        state.leases = leases
+        state.leaseVoters = leaseVoters
+        return state
     }
 }

@@ -21,8 +21,9 @@ struct EdgeVPNCommand: AsyncParsableCommand {
         version: version,
         subcommands: [
             TokenCommand.self, IdentityCommand.self, UpCommand.self, TunnelCommand.self,
-            StatusCommand.self, PeersCommand.self, PingCommand.self, DNSCommand.self, DoctorCommand.self,
-            ClusterCommand.self, LedgerCommand.self, DemoCommand.self,
+            StatusCommand.self, PeersCommand.self, PingCommand.self, DNSCommand.self,
+            DoctorCommand.self, ClusterCommand.self, ElectCommand.self, LockCommand.self,
+            WaitForCommand.self, LedgerCommand.self, DemoCommand.self,
         ])
 }
 

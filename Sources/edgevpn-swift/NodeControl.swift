@@ -78,6 +78,29 @@ struct NodeControl: ControlHandle {
         }
     }
 
+    func lease(_ name: String, _ request: LeaseRequestModel) async throws(ControlFailure)
+        -> LeaseModel
+    {
+        guard LeaseRecord.isName(name), let session = UInt64(request.session, radix: 16) else {
+            throw ControlFailure(
+                .invalid,
+                "a lease has a name of 1 to 64 bytes without spaces, and a session of "
+                    + "hexadecimal digits", fix: "choose another name")
+        }
+        let (status, validity) = await runtime.lease(
+            name, session: session, isOver: request.isOver ?? false)
+        let state: LeaseModel.State =
+            switch status.phase {
+            case .held: .held
+            case .waiting: .waiting
+            case .unavailable: .unavailable
+            }
+        return LeaseModel(
+            state: state, number: status.phase == .held ? status.number : nil,
+            holder: status.holder.map { "\($0)" }, validMs: validity.map { $0.inSeconds * 1_000 },
+            reason: status.reason)
+    }
+
     func ping(_ node: String, timeoutMilliseconds: Int) async throws(ControlFailure) -> PingModel {
         guard let target = await runtime.member(named: node) else {
             throw ControlFailure(

@@ -34,6 +34,10 @@ actor FakeNode: ControlHandle {
         throw ControlFailure(.refused, "this is the only server", fix: "add another one")
     }
 
+    func lease(_ name: String, _ request: LeaseRequestModel) -> LeaseModel {
+        LeaseModel(state: .held, number: 7, validMs: 9_000, reason: "\(name) \(request.session)")
+    }
+
     func ping(_ node: String, timeoutMilliseconds: Int) throws(ControlFailure) -> PingModel {
         switch node {
         case "b": return PingModel(id: FakeNode.peer, hostname: "b", rttMs: 0.25, path: .direct)

@@ -43,6 +43,8 @@ struct ServerTests {
                 await #expect(throws: APIClientFailure.self) {
                     try await client.clusterOrder(ClusterOrderModel(order: .takeover))
                 }
+                let lease = try await client.lease("a b", LeaseRequestModel(session: "ff"))
+                #expect(lease.number == 7 && lease.reason == "a b ff")
                 #expect(try await client.names().first?.name == "a.mesh.internal")
                 #expect(try await client.ping("b", timeoutMilliseconds: 100).rttMs == 0.25)
             }

@@ -56,6 +56,20 @@ uint64_t cprocess_start_time(pid_t pid);
 // A descriptor that becomes readable when the process ends, or -errno.
 int cprocess_watch(pid_t pid);
 
+// Starts argv[0] (searched in PATH) as work under a lease: it is killed with its process group when
+// `deadline` (nanoseconds of CLOCK_BOOTTIME) passes, or when this process dies. `control` is the
+// keeper's end of a stream: 'D' and eight little-endian bytes move the deadline, 'T' terminates
+// and 'K' kills. Returns the keeper's process id, which ends with the job's exit code, or -errno.
+pid_t cprocess_start_job(
+    char *const argv[], char *const envp[], int control, uint64_t deadline);
+
+// The exit code of a child that ended, or -1 while it runs.
+int cprocess_collect(pid_t pid);
+
+// From now on SIGTERM, SIGINT and SIGHUP are only noted: cprocess_ending gives the last one, or 0.
+void cprocess_catch_ending(void);
+int cprocess_ending(void);
+
 // Names the calling thread, at most 15 bytes.
 void cprocess_name_thread(const char *name);
 
