@@ -59,6 +59,8 @@ let package = Package(
             name: "CNetlink", pkgConfig: "libnl-route-3.0",
             providers: [.apt(["libnl-3-dev", "libnl-route-3-dev"])]),
         .systemLibrary(name: "CFileSystem"),
+        .systemLibrary(
+            name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
         .target(name: "CLinux"),
         .target(name: "CProcess"),
         .target(
@@ -86,13 +88,15 @@ let package = Package(
         // 4
         module("DataPlane", values + ["WireGuard", "LinuxIO", "CLinux"]),
         module("Storage", ["MeshBase", "Cryptography", "CFileSystem"]),
+        module("Transport", ["COpenSSL"]),
 
         // 5
         module(
             "Runtime",
             values + cores
                 + [
-                    "MeshNode", "LinuxIO", "DataPlane", "Storage", "Configuration", logging,
+                    "MeshNode", "LinuxIO", "DataPlane", "Storage", "Transport", "Configuration",
+                    logging,
                     lifecycle,
                 ]),
         module("Simulator", values + cores + ["MeshNode"]),

@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -12,6 +13,7 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -157,6 +159,11 @@ int clinux_udp_port(int fd) {
     return address.port;
 }
 
+int clinux_udp_share_port(int fd) {
+    int on = 1;
+    return setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0 ? -errno : 0;
+}
+
 union segment_control {
     char bytes[CMSG_SPACE(sizeof(uint16_t))];
     struct cmsghdr header;
@@ -274,7 +281,27 @@ void clinux_thread_configure(const char *name, int processor) {
     }
 }
 
+int clinux_processor_count(void) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (sched_getaffinity(0, sizeof set, &set) < 0) return 1;
+    int count = CPU_COUNT(&set);
+    return count > 0 ? count : 1;
+}
+
 int clinux_random(void *bytes, size_t count) {
     ssize_t got = getrandom(bytes, count, 0);
     return got < 0 ? -errno : (int)got;
+}
+
+int clinux_pipe(int ends[2]) {
+    return pipe2(ends, O_CLOEXEC) == 0 ? 0 : -errno;
+}
+
+int clinux_bind_mount(const char *source, const char *target) {
+    return mount(source, target, NULL, MS_BIND, NULL) == 0 ? 0 : -errno;
+}
+
+int clinux_unmount(const char *target) {
+    return umount2(target, MNT_DETACH) == 0 ? 0 : -errno;
 }

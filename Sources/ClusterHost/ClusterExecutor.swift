@@ -23,6 +23,8 @@ package final class ClusterExecutor: Sendable {
         package var supervisor: [String]
         package var etcdProgram: String
         package var etcdctlProgram: String
+        /// Present for K3s.
+        package var k3s: K3sSettings?
 
         package init(
             directory: String, privateKey: StaticPrivateKey, clusterToken: String,
@@ -45,7 +47,13 @@ package final class ClusterExecutor: Sendable {
         let mailbox = CommandMailbox()
         self.mailbox = mailbox
         startThread(named: "evpn-cluster") {
-            EtcdHost(settings: settings, mailbox: mailbox, report: report).run()
+            let host: any DatastoreHost =
+                if let k3s = settings.k3s {
+                    K3sHost(settings: settings, k3s: k3s, mailbox: mailbox, report: report)
+                } else {
+                    EtcdHost(settings: settings, mailbox: mailbox, report: report)
+                }
+            host.run()
         }
     }
 

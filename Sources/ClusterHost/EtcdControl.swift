@@ -40,6 +40,12 @@ struct EtcdControl {
         guard result.succeeded else { throw HostFailure("register: \(result.problem)") }
     }
 
+    func removeAgent(_ node: NodeID, at endpoints: [IPAddress]) throws(HostFailure) {
+        let key = EtcdPlan.agentPrefix + node.description
+        let result = run(["del", "--", key], endpoints, limit: 5_000)
+        guard result.succeeded else { throw HostFailure("del: \(result.problem)") }
+    }
+
     func addLearner(_ name: String, address: IPAddress, at endpoints: [IPAddress])
         -> CommandOutput
     {

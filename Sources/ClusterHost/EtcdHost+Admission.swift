@@ -91,6 +91,20 @@ extension EtcdHost {
             joiner: admission.joiner.node, nonce: admission.nonce, role: role, sealed: sealed)
     }
 
+    func expel(_ identity: HostIdentity) throws(HostFailure) {
+        let endpoint = [try loadRecord().address]
+        let leavers = try control.members(at: endpoint).filter {
+            $0.name == identity.name || $0.ipv4 == identity.ipv4
+        }
+        for member in leavers {
+            let result = control.remove(member.id, at: endpoint)
+            guard result.succeeded || result.errors.contains("member not found") else {
+                throw HostFailure("member remove: \(result.problem)")
+            }
+        }
+        try control.removeAgent(identity.node, at: endpoint)
+    }
+
     func evict(_ memberID: UInt64) {
         if let record = try? loadRecord() {
             _ = control.remove(memberID, at: [record.address])

@@ -33,7 +33,7 @@ extension EtcdHost {
         } catch {
             return report(.startFailed(.badGrant, reason: error.description))
         }
-        restartExisting()
+        restartExisting(servers: [])
     }
 
     func startAgent(_ delivery: GrantDelivery) {
@@ -49,7 +49,7 @@ extension EtcdHost {
         } catch {
             return report(.startFailed(.badGrant, reason: error.description))
         }
-        restartExisting()
+        restartExisting(servers: [])
     }
 
     private func open(_ delivery: GrantDelivery, role: DatastoreRole)
@@ -64,7 +64,7 @@ extension EtcdHost {
     }
 
     /// Goes on from what the record says.
-    func restartExisting() {
+    func restartExisting(servers: [IPAddress]) {
         do throws(HostFailure) {
             let record = try loadRecord()
             switch record.phase {
@@ -85,7 +85,7 @@ extension EtcdHost {
             report(.startFailed(.removed, reason: "the datastore's data on this machine is lost"))
             return
         }
-        if !service.adopt() { try startService() }
+        if !service.adopt(unit: "etcd") { try startService() }
         do throws(HostFailure) {
             if isNew {
                 try promote(record)

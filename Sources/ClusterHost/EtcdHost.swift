@@ -5,19 +5,15 @@ import Glibc
 import MeshBase
 import NetAddress
 
-/// Runs etcd on this machine: the executor's thread and everything it owns.
-///
-/// The record on disk moves before the process does: `founding` is written before the first start,
-/// `server` before the release, so that a daemon that is killed at any point finds out where it
-/// stood.
-final class EtcdHost {
+/// Runs etcd on this machine.
+final class EtcdHost: DatastoreHost {
     let settings: ClusterExecutor.Settings
     let mailbox: CommandMailbox
     let report: @Sendable (HostReport) -> Void
     let paths: HostPaths
-    let service: SupervisedService
-    /// Set while the datastore is meant to run, so that its end is news.
+    let service: any InitSystem
     var isExpectedToRun = false
+    let serviceName = "etcd"
 
     init(
         settings: ClusterExecutor.Settings, mailbox: CommandMailbox,
@@ -32,61 +28,15 @@ final class EtcdHost {
             onExit: { mailbox.post(.processEnded($0)) })
     }
 
-    /// Until the daemon ends.
-    func run() {
-        while true {
-            switch mailbox.next() {
-            case .command(let command): execute(command)
-            case .processEnded(let id): takeEnd(of: id)
-            case .shutDown:
-                if (try? loadRecord())?.phase != .server { service.stop() }
-                mailbox.finish()
-                // The thread stays: its end would kill a supervisor that is not released yet.
-                while true { pause() }
-            }
-        }
+    func isBound(_ record: HostRecord) -> Bool { record.phase != .server }
+
+    func setDataAside(generation: UInt32) throws(HostFailure) {
+        try moveAside(paths.directory, suffix: ".fenced-g\(generation)")
     }
 
-    private func execute(_ command: HostCommand) {
-        do throws(HostFailure) {
-            switch command {
-            case .inspect: report(.inspected(try inspect()))
-            case .found(let identity, let generation, let deadline):
-                found(identity, generation: generation, deadline: deadline)
-            case .extendDeadline(let deadline): service.extend(to: deadline)
-            case .release(let cluster): release(cluster)
-            case .stop:
-                isExpectedToRun = false
-                service.stop()
-            case .setAside(let generation):
-                isExpectedToRun = false
-                service.stop()
-                try moveAside(paths.directory, suffix: ".fenced-g\(generation)")
-                report(.asideSet)
-            case .makeRequest(let identity):
-                report(.requestMade(try hostKey().request(for: identity)))
-            case .admit(let admission): report(admit(admission))
-            case .startJoined(let delivery): startJoined(delivery)
-            case .startAgent(let delivery): startAgent(delivery)
-            case .restartExisting: restartExisting()
-            case .probe: probe()
-            case .evict(let memberID): evict(memberID)
-            }
-        } catch {
-            report(.failed(reason: error.description))
-        }
+    func makeRequest(_ identity: HostIdentity) throws(HostFailure) -> [UInt8] {
+        try hostKey().request(for: identity)
     }
-
-    /// A supervisor ended; whether that is news depends on whether it was meant to.
-    private func takeEnd(of id: pid_t) {
-        guard service.processID == id, !service.isRunning else { return }
-        service.forget()
-        guard isExpectedToRun else { return }
-        isExpectedToRun = false
-        report(.exited(reason: "etcd ended: \(lastLogLine())"))
-    }
-
-    // MARK: - Parts
 
     func inspect() throws(HostFailure) -> LocalDatastore {
         guard fileExists(paths.record) else {
@@ -102,14 +52,6 @@ final class EtcdHost {
         case .agent: return .agent(record.cluster)
         case .joining: return fileExists(paths.writeAheadLog) ? .server(record.cluster) : .none
         }
-    }
-
-    func loadRecord() throws(HostFailure) -> HostRecord {
-        try HostRecord(parsing: try readText(paths.record))
-    }
-
-    func store(_ record: HostRecord) throws(HostFailure) {
-        try writeFile(paths.record, Array(record.text.utf8))
     }
 
     /// This machine's key in the datastore, made at the first use.
@@ -141,8 +83,8 @@ final class EtcdHost {
         }
         try service.start(
             ServiceOrder(
-                command: [program, "--config-file", paths.configuration], logFile: paths.log,
-                deadline: deadline))
+                unit: "etcd", command: [program, "--config-file", paths.configuration],
+                logFile: paths.log, deadline: deadline))
     }
 
     func writeConfiguration(
@@ -164,10 +106,7 @@ final class EtcdHost {
         var deadline = deadline
         var problem = "no answer"
         while true {
-            for renewed in mailbox.takeDeadlines() {
-                service.extend(to: renewed)
-                deadline = renewed
-            }
+            deadline = takeRenewals(deadline)
             guard service.isRunning else { throw HostFailure("etcd ended: \(lastLogLine())") }
             guard bootTime < deadline else { throw HostFailure("etcd is not healthy: \(problem)") }
             do throws(HostFailure) {
@@ -178,14 +117,5 @@ final class EtcdHost {
             }
             if mailbox.isInterrupted(within: 300) { throw HostFailure("interrupted") }
         }
-    }
-
-    var bootTime: BootInstant { BootInstant(nanoseconds: cprocess_boot_time()) }
-
-    /// The end of etcd's log, for a person; etcd logs no secrets.
-    func lastLogLine() -> String {
-        guard let text = try? readFile(paths.log, limit: 2 << 20) else { return "no log" }
-        let lines = String(decoding: text.suffix(2000), as: UTF8.self).split(separator: "\n")
-        return lines.last.map { String($0.prefix(300)) } ?? "no log"
     }
 }

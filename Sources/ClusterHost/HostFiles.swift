@@ -1,5 +1,6 @@
 import CProcess
 import Glibc
+import NetAddress
 
 func errnoText(_ code: Int32) -> String {
     String(cString: strerror(code))
@@ -62,6 +63,64 @@ func makeDirectory(_ path: String) throws(HostFailure) {
     guard chmod(path, 0o700) == 0 else {
         throw HostFailure("chmod \(path): \(errnoText(errno))")
     }
+}
+
+/// Removes a file if it is there.
+func removeFile(_ path: String) {
+    unlink(path)
+}
+
+/// Makes a directory and those above it, 0755 unless they exist.
+func makeDirectories(_ path: String) throws(HostFailure) {
+    var current = ""
+    for part in path.split(separator: "/") {
+        current += "/" + part
+        if mkdir(current, 0o755) != 0, errno != EEXIST {
+            throw HostFailure("mkdir \(current): \(errnoText(errno))")
+        }
+    }
+}
+
+/// The names in a directory, sorted; none when it cannot be read.
+func directoryEntries(_ path: String) -> [String] {
+    guard let handle = opendir(path) else { return [] }
+    defer { closedir(handle) }
+    var names: [String] = []
+    while let entry = readdir(handle) {
+        let name = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
+            pointer.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+        }
+        if name != ".", name != ".." { names.append(name) }
+    }
+    return names.sorted()
+}
+
+/// Whether something at `address` takes a TCP connection within a second.
+func answers(_ address: IPAddress, port: UInt16) -> Bool {
+    guard address.isIPv4 else { return false }
+    let descriptor = socket(
+        AF_INET,
+        Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
+            | Int32(SOCK_NONBLOCK.rawValue), 0)
+    guard descriptor >= 0 else { return false }
+    defer { close(descriptor) }
+    var target = sockaddr_in()
+    target.sin_family = sa_family_t(AF_INET)
+    target.sin_port = port.bigEndian
+    target.sin_addr.s_addr = address.bytes.reversed().reduce(0) { $0 << 8 | UInt32($1) }
+    let status = withUnsafePointer(to: &target) { pointer in
+        pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+            connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+        }
+    }
+    if status == 0 { return true }
+    guard errno == EINPROGRESS else { return false }
+    var set = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+    guard poll(&set, 1, 1000) > 0 else { return false }
+    var problem: Int32 = 0
+    var size = socklen_t(MemoryLayout<Int32>.size)
+    getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &problem, &size)
+    return problem == 0
 }
 
 /// Renames `path` out of the way; `suffix` gets a number when the name is taken.

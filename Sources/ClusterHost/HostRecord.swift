@@ -6,6 +6,7 @@ import NetAddress
 struct HostPaths: Sendable {
     /// `state-dir/cluster`
     let directory: String
+    var logName = "etcd.log"
 
     var record: String { directory + "/record" }
     var authorityCertificate: String { directory + "/ca.crt" }
@@ -16,7 +17,7 @@ struct HostPaths: Sendable {
     var data: String { directory + "/etcd" }
     /// Present from the moment that this machine holds datastore data.
     var writeAheadLog: String { data + "/member/wal" }
-    var log: String { directory + "/etcd.log" }
+    var log: String { directory + "/" + logName }
     var process: String { directory + "/supervisor.pid" }
 }
 
@@ -31,10 +32,16 @@ struct HostRecord: Equatable {
     var node: NodeID
     var name: String
     var address: IPAddress
+    var ipv6: IPAddress
+    var dnsName: String
     /// Of a joined server; 0 for a founder, who is never asked to promote itself.
     var memberID: UInt64
     /// The members' addresses as last seen.
     var endpoints: [IPAddress]
+
+    var identity: HostIdentity {
+        HostIdentity(name: name, node: node, ipv4: address, ipv6: ipv6, dnsName: dnsName)
+    }
 
     /// Lines of `key=value`, readable for a person.
     var text: String {
@@ -46,6 +53,8 @@ struct HostRecord: Equatable {
         node=\(node)
         name=\(name)
         address=\(address)
+        ipv6=\(ipv6)
+        dns=\(dnsName)
         member=\(String(memberID, radix: 16))
         endpoints=\(endpoints.map { $0.description }.joined(separator: ","))
 
@@ -61,6 +70,8 @@ struct HostRecord: Equatable {
         node = identity.node
         name = identity.name
         address = identity.ipv4
+        ipv6 = identity.ipv6
+        dnsName = identity.dnsName
         self.memberID = memberID
         self.endpoints = endpoints
     }
@@ -89,6 +100,9 @@ struct HostRecord: Equatable {
         self.node = NodeID(node)
         self.name = String(name)
         self.address = address
+        // Records of the first version lack these two, and etcd does not need them.
+        ipv6 = fields["ipv6"].flatMap { IPAddress(String($0)) } ?? .v6(0, 0)
+        dnsName = fields["dns"].map(String.init) ?? "\(name)"
         self.memberID = memberID
         self.endpoints = endpoints.compactMap { $0 }
     }

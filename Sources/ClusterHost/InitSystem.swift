@@ -1,3 +1,4 @@
+import Glibc
 import MeshBase
 
 /// Why a step on this machine failed, in words for a person. Never holds a secret.
@@ -11,12 +12,27 @@ package struct HostFailure: Error, CustomStringConvertible {
 
 /// What runs as the datastore.
 package struct ServiceOrder: Sendable {
+    /// The service's name where an init system knows it, such as `k3s-agent`.
+    package var unit: String
     /// The program's absolute path and its arguments; no secrets.
     package var command: [String]
     package var logFile: String
     /// The service dies at this instant of the boot clock unless it was released or the deadline
     /// moved; `nil` for no such limit.
     package var deadline: BootInstant?
+    /// Whether the service must end with the daemon until its release.
+    package var isBound = true
+
+    package init(
+        unit: String, command: [String], logFile: String, deadline: BootInstant? = nil,
+        isBound: Bool = true
+    ) {
+        self.unit = unit
+        self.command = command
+        self.logFile = logFile
+        self.deadline = deadline
+        self.isBound = isBound
+    }
 }
 
 /// Whoever keeps the datastore's process: a supervised child here, a unit of systemd or OpenRC on
@@ -31,6 +47,10 @@ package protocol InitSystem: AnyObject {
     func stop()
     /// Takes over a released service that an earlier life of the daemon left; whether there was
     /// one.
-    func adopt() -> Bool
+    func adopt(unit: String) -> Bool
     var isRunning: Bool { get }
+    /// What ``SupervisedService`` watches; `nil` where the init system owns the process.
+    var processID: pid_t? { get }
+    /// Lets go of a process that has ended.
+    func forget()
 }

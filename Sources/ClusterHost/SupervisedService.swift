@@ -100,7 +100,7 @@ package final class SupervisedService: InitSystem {
         unlink(processFile)
     }
 
-    package func adopt() -> Bool {
+    package func adopt(unit: String) -> Bool {
         if isRunning { return true }
         forget()
         guard let text = try? readText(processFile) else { return false }
@@ -175,7 +175,7 @@ package final class SupervisedService: InitSystem {
 }
 
 /// The kernel's name for this boot: process ids and start times mean nothing in another one.
-private var bootID: String {
+var bootID: String {
     let text = (try? readText("/proc/sys/kernel/random/boot_id")) ?? ""
     return String(text.prefix { $0 != "\n" })
 }

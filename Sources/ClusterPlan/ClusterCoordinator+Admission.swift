@@ -8,6 +8,8 @@ extension ClusterCoordinator {
         var queue: [Admission] = []
         /// Finished grants, so that a repeated request gets the same answer.
         var grants: [IssuedGrant] = []
+        /// As many as joiners; they ask again.
+        var leavers: [Leaver] = []
 
         /// The nonces of each joiner in the order of their first arrival, least recent joiner first.
         var visits: [Visit] = []
@@ -83,11 +85,12 @@ extension ClusterCoordinator {
         if case .admit(let current) = pending?.command, current.joiner.node == peer.id {
             return nil
         }
-        let admission = Admission(
+        var admission = Admission(
             nonce: nonce, joiner: joiner, joinerKey: peer.staticKey,
             request: request.signingRequest, wish: request.wish,
             serverLimit: configuration.serverLimit, replaces: request.replaces,
             cluster: cluster)
+        admission.livingNamesakes = livingNames(of: peer)
         if let index = desk.queue.firstIndex(where: { $0.joiner.node == peer.id }) {
             desk.queue[index] = admission
         } else if desk.queue.count < AdmissionDesk.queueLimit {
@@ -96,6 +99,13 @@ extension ClusterCoordinator {
             answer(peer.id, .wait(nonce: nonce, .busy), into: &actions)
         }
         return nil
+    }
+
+    /// What living machines with the host name of `peer` are called in the datastore.
+    private func livingNames(of peer: ClusterPeer) -> Set<String> {
+        Set(
+            peers.values.filter { $0.isAlive && $0.hostname == peer.hostname }
+                .map { EtcdPlan.memberName(hostname: $0.hostname, node: $0.id) })
     }
 
     /// The host finished one admission.
@@ -122,6 +132,9 @@ extension ClusterCoordinator {
             answer(joiner, .refusal(nonce: nonce, reason), into: &actions)
         case .mustConfirm(let joiner, let nonce, let memberID):
             answer(joiner, .confirm(nonce: nonce, memberID: memberID), into: &actions)
+        case .expelled(let leaver, let nonce):
+            answer(leaver, .left(nonce: nonce), into: &actions)
+            observed.noteChange(at: now.boot)
         default: break
         }
     }

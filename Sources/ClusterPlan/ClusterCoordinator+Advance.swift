@@ -26,7 +26,7 @@ extension ClusterCoordinator {
         case .restarting(let cluster, _):
             guard !supersede(cluster, at: now, into: &actions) else { return }
             if pending == nil, notBefore == nil {
-                order(.restartExisting, at: now, into: &actions)
+                order(.restartExisting(servers: readyServers), at: now, into: &actions)
             }
         case .running(let cluster, let role):
             guard !supersede(cluster, at: now, into: &actions) else { return }
@@ -35,7 +35,8 @@ extension ClusterCoordinator {
             if pending == nil, notBefore == nil {
                 order(.setAside(generation: generation), at: now, into: &actions)
             }
-        case .alarmed: break
+        case .leaving(let departure): advanceLeaving(departure, at: now, into: &actions)
+        case .alarmed, .retired: break
         }
     }
 
@@ -146,7 +147,7 @@ extension ClusterCoordinator {
             if founding.isOwner, ready == cluster {
                 actions.append(.host(.release(cluster)))
                 enter(.restarting(cluster, .server), at: now)
-                order(.restartExisting, at: now, into: &actions)
+                order(.restartExisting(servers: readyServers), at: now, into: &actions)
             } else {
                 abandon(
                     cluster.generation, "another founding was certified", at: now, into: &actions)
@@ -173,6 +174,11 @@ extension ClusterCoordinator {
     private mutating func supersede(
         _ cluster: ClusterIdentity, at now: Now, into actions: inout [ClusterAction]
     ) -> Bool {
+        // Only a reset ends a generation that was ready, and then what it founded ends, too.
+        if founding.generation > cluster.generation, founding.readyCluster == nil {
+            abandon(cluster.generation, "the founding was reset", at: now, into: &actions)
+            return true
+        }
         guard let ready = founding.readyCluster, ready != cluster else { return false }
         if ready.generation > cluster.generation {
             abandon(

@@ -22,6 +22,10 @@ extension ClusterCoordinator {
             print.mix(owner)
             print.mix(memberFacts[owner]?.encoded ?? [])
         }
+        for owner in conflicts.keys.sorted() {
+            print.mix(owner)
+            print.mix(conflicts[owner]?.bytes ?? [])
+        }
         for key in published.keys.sorted() {
             print.mix(key)
             print.mix(published[key] ?? [])
@@ -80,6 +84,16 @@ extension ClusterCoordinator {
         case .alarmed(let reason):
             print.mix(10)
             print.mix(reason)
+        case .leaving(let departure):
+            print.mix(11)
+            mix(departure.cluster, into: &print)
+            print.mix(departure.nonce)
+            print.mix(departure.target?.bytes.bytes ?? [])
+            for node in departure.tried { print.mix(node) }
+            print.mix(departure.sendAt)
+            print.mix(departure.giveUpAt)
+            print.mix(departure.isRemoved)
+        case .retired: print.mix(12)
         }
     }
 
@@ -110,6 +124,10 @@ extension ClusterCoordinator {
             print.mix(admission.nonce)
             print.mix(admission.request)
             print.mix(admission.replaces)
+        }
+        for leaver in desk.leavers {
+            print.mix(leaver.identity.node)
+            print.mix(leaver.nonce)
         }
         for visit in desk.visits {
             print.mix(visit.joiner)
@@ -159,6 +177,8 @@ extension HostCommand {
         case .restartExisting: 10
         case .probe: 11
         case .evict: 12
+        case .expel: 13
+        case .retire: 14
         }
     }
 }

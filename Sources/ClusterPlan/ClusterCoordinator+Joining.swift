@@ -105,7 +105,7 @@ extension ClusterCoordinator {
     }
 
     /// Whether `node` says that it is a ready server, or is the owner who has not said anything.
-    private func canAsk(_ node: NodeID, in cluster: ClusterIdentity) -> Bool {
+    func canAsk(_ node: NodeID, in cluster: ClusterIdentity) -> Bool {
         guard node != configuration.node, let peer = peers[node], peer.isAlive else {
             return false
         }
@@ -113,6 +113,12 @@ extension ClusterCoordinator {
             return fact.role == .server && fact.isReady
         }
         return node == founding.owner
+    }
+
+    /// Addresses of the machines that can be asked, in node order.
+    var readyServers: [IPAddress] {
+        guard let cluster = founding.readyCluster else { return [] }
+        return peers.keys.filter { canAsk($0, in: cluster) }.sorted().compactMap { peers[$0]?.ipv4 }
     }
 
     /// The owner first: the fewer servers admit, the less they collide. Then in node order.

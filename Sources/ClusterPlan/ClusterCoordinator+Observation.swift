@@ -60,6 +60,11 @@ extension ClusterCoordinator {
         into actions: inout [ClusterAction]
     ) {
         guard pending == nil else { return }
+        if role == .server, !desk.leavers.isEmpty {
+            let leaver = desk.leavers.removeFirst()
+            order(.expel(leaver.identity, nonce: leaver.nonce), at: now, into: &actions)
+            return
+        }
         if role == .server, !desk.queue.isEmpty {
             order(.admit(desk.queue.removeFirst()), at: now, into: &actions)
             return
@@ -83,8 +88,10 @@ extension ClusterCoordinator {
         var bounded = observation
         bounded.members = observation.members.prefix(EtcdPlan.memberLimit)
             .sorted { ($0.name, $0.id) < ($1.name, $1.id) }
-        bounded.agents = observation.agents.prefix(EtcdPlan.agentLimit)
+        bounded.agents = (observation.agents + observation.clients.compactMap { agent(of: $0) })
+            .prefix(EtcdPlan.agentLimit)
             .sorted { ($0.name, $0.node) < ($1.name, $1.node) }
+        bounded.clients = []
         if bounded != observed.last { observed.changedAt = now.boot }
         observed.last = bounded
         observed.failures = 0
@@ -96,6 +103,15 @@ extension ClusterCoordinator {
             }
         observed.scheduleProbe(at: now.boot)
         publishFacts(cluster, role, into: &actions)
+    }
+
+    /// The machine behind a client of the datastore; `nil` for machines outside the mesh.
+    private func agent(of client: DatastoreClient) -> ClusterAgent? {
+        let known = peers.values.filter { peer in
+            client.ipv4 != nil && peer.ipv4 == client.ipv4
+                || EtcdPlan.memberName(hostname: peer.hostname, node: peer.id) == client.name
+        }
+        return known.map(\.id).min().map { ClusterAgent(name: client.name, node: $0) }
     }
 
     mutating func takeProbeFailure(
@@ -134,7 +150,7 @@ extension ClusterCoordinator {
         publish(ClusterFactKey.role, fact.encoded, into: &actions)
     }
 
-    private mutating func publish(
+    mutating func publish(
         _ key: String, _ value: [UInt8], into actions: inout [ClusterAction]
     ) {
         guard published[key] != value else { return }

@@ -27,7 +27,7 @@ extension ClusterCoordinator {
         random: inout SeededGenerator, into actions: inout [ClusterAction]
     ) {
         switch report {
-        case .inspected(let local): takeInspection(local)
+        case .inspected(let local): takeInspection(local, into: &actions)
         case .founded(let cluster):
             guard case .founding(var run) = stage else { return }
             run.cluster = cluster
@@ -49,7 +49,7 @@ extension ClusterCoordinator {
             }
             attempt.signingRequest = bytes
             stage = .requesting(attempt)
-        case .admitted, .postponed, .refused, .mustConfirm:
+        case .admitted, .postponed, .refused, .mustConfirm, .expelled:
             finishAdmission(report, at: now, into: &actions)
         case .running(let cluster, let role):
             trouble = ""
@@ -60,19 +60,32 @@ extension ClusterCoordinator {
         case .observed(let observation): takeObservation(observation, at: now, into: &actions)
         case .unobservable(let reason): takeProbeFailure(reason, at: now, into: &actions)
         case .evicted: observed.noteChange(at: now.boot)
+        case .retired: enter(.retired, at: now)
         case .failed(let reason):
             takeFailure(reason, at: now, random: &random)
         case .exited: break
         }
     }
 
-    private mutating func takeInspection(_ local: LocalDatastore) {
+    private mutating func takeInspection(
+        _ local: LocalDatastore, into actions: inout [ClusterAction]
+    ) {
         switch local {
+        case .foreign(let caHash):
+            let reason =
+                "a datastore that this mesh did not found is on this machine (authority "
+                + "\(caHash)); stop it and move its data away, then start this node again"
+            actions.append(.alarm(reason))
+            stage = .alarmed(reason)
+            tellConflict(caHash, into: &actions)
+            return
         case .none: stage = .empty
+        case .retired: stage = .retired
         case .founding(let cluster): stage = .halted(cluster)
         case .server(let cluster): stage = .restarting(cluster, .server)
         case .agent(let cluster): stage = .restarting(cluster, .agent)
         }
+        withdrawConflict(into: &actions)
     }
 
     private mutating func takeStartFailure(
@@ -106,7 +119,8 @@ extension ClusterCoordinator {
         switch stage {
         case .running: return
         case .founding, .starting: stage = .inspecting
-        case .inspecting, .empty, .halted, .requesting, .restarting, .settingAside, .alarmed:
+        case .inspecting, .empty, .halted, .requesting, .restarting, .settingAside, .leaving,
+            .retired, .alarmed:
             break
         }
         notBefore = now.boot + random.duration(in: ClusterTiming.retryRange)
@@ -128,7 +142,7 @@ extension ClusterCoordinator {
             notBefore = now.boot + random.duration(in: ClusterTiming.restartRange)
             withdrawFacts(into: &actions)
         case .inspecting, .empty, .halted, .requesting, .starting, .restarting, .settingAside,
-            .alarmed:
+            .leaving, .retired, .alarmed:
             break
         }
     }
@@ -152,6 +166,9 @@ extension HostReport {
             (.admit(let admission), .mustConfirm(let joiner, let nonce, _)):
             joiner == admission.joiner.node && nonce == admission.nonce
         case (.evict(let ordered), .evicted(let memberID)): memberID == ordered
+        case (.expel(let leaver, let nonce), .expelled(let node, let answered)):
+            node == leaver.node && answered == nonce
+        case (.retire, .retired): true
         case (_, .failed): true
         default: false
         }

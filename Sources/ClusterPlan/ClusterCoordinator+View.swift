@@ -30,6 +30,8 @@ extension ClusterCoordinator {
         case .requesting, .starting: return .joining
         case .restarting, .running: return founding.isOwner ? .ready : .joined
         case .settingAside: return .fenced
+        case .leaving: return .joined
+        case .retired: return .none
         case .alarmed: return .alarm
         }
     }
@@ -38,7 +40,8 @@ extension ClusterCoordinator {
         switch stage {
         case .founding, .halted: .server
         case .starting(_, let role), .restarting(_, let role), .running(_, let role): role
-        case .inspecting, .empty, .requesting, .settingAside, .alarmed: nil
+        case .leaving(let departure): departure.role
+        case .inspecting, .empty, .requesting, .settingAside, .retired, .alarmed: nil
         }
     }
 
@@ -58,17 +61,22 @@ extension ClusterCoordinator {
             case .running:
                 observed.last?.isHealthy ?? true ? "" : "the datastore does not answer"
             case .settingAside(_, let reason): reason
+            case .leaving(let departure):
+                departure.isRemoved
+                    ? "stopping after it was removed" : "leaving: asking a server to remove it"
+            case .retired: "this machine has left the cluster"
             case .alarmed(let reason): reason
             }
-        if trouble.isEmpty || words == trouble { return words }
-        return words.isEmpty ? trouble : words + " (" + trouble + ")"
+        let told = [words, trouble == words ? "" : trouble, conflictText].filter { !$0.isEmpty }
+        guard let first = told.first, told.count > 1 else { return told.first ?? "" }
+        return first + " (" + told.dropFirst().joined(separator: "; ") + ")"
     }
 
     private var isAddressFixed: Bool {
         switch stage {
-        case .inspecting, .empty, .alarmed: false
+        case .inspecting, .empty, .retired, .alarmed: false
         case .requesting(let attempt): attempt.target != nil
-        case .founding, .halted, .starting, .restarting, .running, .settingAside: true
+        case .founding, .halted, .starting, .restarting, .running, .settingAside, .leaving: true
         }
     }
 
@@ -89,7 +97,9 @@ extension ClusterCoordinator {
         switch stage {
         case .running(let cluster, _), .restarting(let cluster, _), .starting(let cluster, _):
             cluster
-        case .inspecting, .empty, .founding, .halted, .requesting, .settingAside, .alarmed:
+        case .inspecting, .empty, .founding, .halted, .requesting, .settingAside, .leaving,
+            .retired,
+            .alarmed:
             founding.readyCluster
         }
     }

@@ -12,6 +12,7 @@ import NetAddress
 ///     inspecting -> empty -> founding -> running (founder)
 ///                        \-> requesting -> starting -> running (joined) <-> restarting
 ///     any -> settingAside -> empty
+///     running -> leaving -> retired
 ///
 /// Nothing that could let another machine in (authority, address, grant) leaves the owner before
 /// `ready` is certified: only `running` servers of the certified cluster answer requests and
@@ -25,6 +26,8 @@ package struct ClusterCoordinator: Sendable {
     /// One small fact per owner; the ledger bounds the owners.
     var roleFacts: [NodeID: RoleFact] = [:]
     var memberFacts: [NodeID: MemberListFact] = [:]
+    /// Machines with a datastore that this mesh did not found, and its authority.
+    var conflicts: [NodeID: Bytes32] = [:]
     var stage = Stage.inspecting
     var pending: PendingCommand?
     var desk = AdmissionDesk()
@@ -81,6 +84,8 @@ package struct ClusterCoordinator: Sendable {
                 memberFacts[owner] = try value.map { bytes throws(DecodingFailure) in
                     try MemberListFact(decoding: bytes)
                 }
+            case ClusterFactKey.conflict:
+                try takeConflict(owner, value, into: &actions)
             default:
                 return
             }
@@ -118,6 +123,8 @@ package struct ClusterCoordinator: Sendable {
                 takeRefusal(nonce, reason, from: sender, at: now, random: &random)
             case .confirm(let nonce, let memberID):
                 takeConfirm(nonce, memberID, from: sender, at: now, random: &random)
+            case .leave(let nonce): takeLeave(nonce, from: peer)
+            case .left(let nonce): takeLeft(nonce, from: sender)
             }
         if let refusal {
             actions.append(.dropped(refusal))
@@ -145,6 +152,10 @@ package struct ClusterCoordinator: Sendable {
             next = earlier(next, attempt.sendAt)
             if attempt.target != nil { next = earlier(next, attempt.giveUpAt) }
         }
+        if case .leaving(let departure) = stage, pending == nil {
+            next = earlier(next, departure.sendAt)
+            if departure.target != nil { next = earlier(next, departure.giveUpAt) }
+        }
         if case .running = stage, pending == nil { next = earlier(next, observed.probeAt) }
         return earlier(next, desk.expiry)
     }
@@ -168,6 +179,8 @@ extension ClusterCoordinator {
         case restarting(ClusterIdentity, DatastoreRole)
         case running(ClusterIdentity, DatastoreRole)
         case settingAside(generation: UInt32, reason: String)
+        case leaving(Departure)
+        case retired
         case alarmed(String)
     }
 
@@ -210,6 +223,8 @@ enum ClusterTiming {
     static let stalledMemberLimit = Duration.seconds(300)
     /// A joiner gives up by itself after as long, so nobody is at work on such a member.
     static let unstartedMemberLimit = Duration.seconds(120)
+    /// A removal waits for the datastore, which may be electing.
+    static let departureSilence = Duration.seconds(40)
     static let restartRange = Duration.seconds(1)...Duration.seconds(5)
     /// The fourth failure in a row pauses for longer than an unstarted member may occupy the one
     /// place for joiners, so that others get their turn.

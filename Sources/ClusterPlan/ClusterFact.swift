@@ -7,6 +7,8 @@ package enum ClusterFactKey {
     package static let role = "role"
     /// A ``MemberListFact``.
     package static let members = "members"
+    /// 32 bytes: the authority of a datastore that the mesh did not found, seen on the publisher.
+    package static let conflict = "conflict"
 }
 
 /// What a node is in the datastore, told by itself. A hint whom to ask: authority comes from the

@@ -7,6 +7,7 @@ import NetAddress
 package enum DatastoreKind: String, Hashable, Sendable {
     case none
     case etcd
+    case k3s
 }
 
 /// What the operator lets this machine be (`--role`).

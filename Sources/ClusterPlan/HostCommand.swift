@@ -29,7 +29,8 @@ package struct Admission: Hashable, Sendable {
     package var joiner: HostIdentity
     /// The grant is sealed to this key.
     package var joinerKey: StaticPublicKey
-    /// A DER certificate signing request; only its key counts, names come from `joiner`.
+    /// What this kind of datastore needs to know; for etcd a DER certificate signing request, of
+    /// which only the key counts, since names come from `joiner`.
     package var request: [UInt8]
     package var wish: RoleWish
     /// No more servers than this.
@@ -37,6 +38,8 @@ package struct Admission: Hashable, Sendable {
     /// The member that the joiner declares lost; 0 when it declares none.
     package var replaces: UInt64
     package var cluster: ClusterIdentity
+    /// Names, in the datastore, of living machines with the joiner's host name.
+    package var livingNamesakes: Set<String> = []
 
     package init(
         nonce: [UInt8], joiner: HostIdentity, joinerKey: StaticPublicKey, request: [UInt8],
@@ -98,13 +101,18 @@ package enum HostCommand: Hashable, Sendable {
     case startJoined(GrantDelivery)
     /// Open the grant and become a client. Answered by `running` or `startFailed`.
     case startAgent(GrantDelivery)
-    /// Adopt the running datastore or start it with its own data. Answered by `running` or
-    /// `startFailed`.
-    case restartExisting
+    /// Adopt the running datastore or start it with its own data; `servers` say that they are ready.
+    /// Answered by `running` or `startFailed`.
+    case restartExisting(servers: [IPAddress] = [])
     /// Look at health, members and agents. Answered by `observed` or `unobservable`.
     case probe
     /// Remove a member that never came up. Answered by `evicted`.
     case evict(memberID: UInt64)
+    /// Remove a machine that leaves, as member or agent, under its name or its address. Answered by
+    /// `expelled` or `failed`.
+    case expel(HostIdentity, nonce: [UInt8])
+    /// This machine has left: stop, rename the data, remember it. Answered by `retired` or `failed`.
+    case retire(generation: UInt32)
 }
 
 /// A member as the datastore itself lists it.
@@ -127,17 +135,34 @@ package struct DatastoreMember: Hashable, Sendable {
     }
 }
 
+/// A machine that uses the datastore, as the datastore itself lists it.
+package struct DatastoreClient: Hashable, Sendable {
+    package var name: String
+    package var ipv4: IPAddress?
+
+    package init(name: String, ipv4: IPAddress?) {
+        self.name = name
+        self.ipv4 = ipv4
+    }
+}
+
 /// What the datastore says about itself.
 package struct Observation: Hashable, Sendable {
     /// This machine's endpoint answers and there is a leader.
     package var isHealthy: Bool
     package var members: [DatastoreMember]
     package var agents: [ClusterAgent]
+    /// Agents that the datastore knows by name and address only.
+    package var clients: [DatastoreClient]
 
-    package init(isHealthy: Bool, members: [DatastoreMember], agents: [ClusterAgent]) {
+    package init(
+        isHealthy: Bool, members: [DatastoreMember], agents: [ClusterAgent],
+        clients: [DatastoreClient] = []
+    ) {
         self.isHealthy = isHealthy
         self.members = members
         self.agents = agents
+        self.clients = clients
     }
 }
 
@@ -149,6 +174,10 @@ package enum LocalDatastore: Hashable, Sendable {
     /// A member of a certified cluster.
     case server(ClusterIdentity)
     case agent(ClusterIdentity)
+    /// A datastore that this mesh did not found, with the hash of its authority.
+    case foreign(caHash: Bytes32)
+    /// This machine has left for good.
+    case retired
 }
 
 package enum StartFailure: String, Hashable, Sendable {
@@ -218,6 +247,8 @@ package enum HostReport: Hashable, Sendable {
     case observed(Observation)
     case unobservable(reason: String)
     case evicted(memberID: UInt64)
+    case expelled(NodeID, nonce: [UInt8])
+    case retired
     /// A command without a more precise answer failed.
     case failed(reason: String)
     /// The datastore process ended without having been told to.

@@ -7,6 +7,8 @@ import MeshBase
 ///     wait      server -> joiner   come back later
 ///     refusal   server -> joiner   not like this
 ///     confirm   server -> joiner   a member of your name lives; is it lost?
+///     leave     leaver -> server   remove me; repeated until answered
+///     left      server -> leaver   removed
 ///
 /// Layout: version (1), type (1), nonce (16), then the fields of the type.
 package enum JoinMessage: Hashable, Sendable {
@@ -15,6 +17,8 @@ package enum JoinMessage: Hashable, Sendable {
     case wait(nonce: [UInt8], PostponeReason)
     case refusal(nonce: [UInt8], RefusalReason)
     case confirm(nonce: [UInt8], memberID: UInt64)
+    case leave(nonce: [UInt8])
+    case left(nonce: [UInt8])
 
     package static let version: UInt8 = 1
     package static let nonceCount = 16
@@ -98,6 +102,12 @@ extension JoinMessage {
             writer.write(UInt8(5))
             writer.write(raw: nonce)
             writer.write(memberID)
+        case .leave(let nonce):
+            writer.write(UInt8(6))
+            writer.write(raw: nonce)
+        case .left(let nonce):
+            writer.write(UInt8(7))
+            writer.write(raw: nonce)
         }
         return writer.bytes
     }
@@ -122,6 +132,8 @@ extension JoinMessage {
             }
             self = .refusal(nonce: nonce, reason)
         case 5: self = .confirm(nonce: nonce, memberID: try reader.readUInt64())
+        case 6: self = .leave(nonce: nonce)
+        case 7: self = .left(nonce: nonce)
         default: throw .field("type")
         }
         try reader.finish()

@@ -61,6 +61,10 @@ package enum Outcome: Hashable, Sendable {
     case abandoned(by: NodeID)
 
     package static let factsLimit = 64
+
+    var isAbandoned: Bool {
+        if case .abandoned = self { true } else { false }
+    }
 }
 
 /// What a register can hold.

@@ -67,9 +67,8 @@ extension Founding {
             if statement.generation < record.generation { return .stale }
             return record.claim.value == statement.value ? .stale : nil
         case .outcome(let outcome):
-            if case .abandoned = outcome, statement.generation < record.generation {
-                return .stale
-            }
+            let isEarlier = statement.generation < record.generation
+            if isEarlier, outcome.isAbandoned || record.reset != nil { return .stale }
             return record.outcome.value == statement.value ? .stale : nil
         }
     }
@@ -123,6 +122,7 @@ extension Founding {
         record.claim = WriteOnceRegister()
         record.outcome = WriteOnceRegister()
         record.abandonment = proof
+        record.reset = nil
         proposal = nil
         proposalDue = nil
         hold = nil
@@ -142,6 +142,8 @@ extension Founding {
         {
             return "two certified outcomes for generation \(generation)"
         }
+        // A reset voids whatever was decided before it.
+        if record.reset != nil, generation < record.generation { return nil }
         if statement.value.isReady, generation < record.generation {
             return "generation \(generation) is certified as abandoned and as ready"
         }
@@ -177,6 +179,7 @@ extension Founding {
         if isBehind, let proof = record.abandonment {
             sendCertificate(proof, to: peer, into: &actions)
         }
+        if isBehind, let reset = record.reset { send(.reset(reset), to: peer, into: &actions) }
         if isBehind || !knowsClaim, let claim = record.claim.certificate {
             sendCertificate(claim, to: peer, into: &actions)
         }

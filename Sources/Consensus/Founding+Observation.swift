@@ -91,6 +91,9 @@ extension Founding {
         if isVoter(peer) { reports[peer] = PeerReport(status: status, at: now) }
         if isProbe {
             send(.status(ownStatus), to: peer, into: &actions)
+        }
+        // A node that is done probes no more; it hears of a new generation when it answers.
+        if isProbe || generation < record.generation {
             pushCertificates(
                 to: peer, generation: generation, knowsClaim: status.knowsClaim,
                 knowsOutcome: status.knowsOutcome, into: &actions)

@@ -55,7 +55,7 @@ extension Founding {
     package mutating func datastoreFenced(
         at now: BootInstant, random: inout SeededGenerator, into actions: inout [FoundingAction]
     ) {
-        guard hasDataToFence else { return }
+        guard hasDataToFence || hasForeignData else { return }
         record.startedGeneration = 0
         configuration.hasLocalData = false
         fenceRequested = false

@@ -31,6 +31,10 @@ extension Founding {
         if !policy.foundsFromTokenAlone, !operatorWantsInit {
             return "the policy founds only where an operator says `cluster init`"
         }
+        if let barrier = resetBarrier, now < barrier {
+            return "the founding was reset; a founder of before may still run, so the voters wait "
+                + "\(Int((barrier - now).inSeconds)) s"
+        }
         let answering = answering(at: now)
         if answering < quorum {
             return "\(answering) of \(policy.voterLimit) voters answer, \(quorum) have to agree"

@@ -8,10 +8,30 @@ extension Founding {
         if case .outcome(.ready(let founder, _, _)) = record.outcome.value { owner = founder }
         return FoundingView(
             phase: phase, generation: record.generation, owner: owner, isOwner: owner == node,
-            votersSeen: record.voters.sorted(), answering: answering(at: latest),
+            votersSeen: record.voters.sorted(), voters: voterViews,
+            answering: answering(at: latest),
             quorum: policy?.quorum ?? 0, reason: reason, startDeadline: start?.deadline,
             claimCertificate: record.claim.certificate,
-            readyCertificate: isReady ? record.outcome.certificate : nil, alarm: alarm)
+            readyCertificate: isReady ? record.outcome.certificate : nil, reset: record.reset,
+            alarm: alarm, takeoverDue: takeoverDue,
+            takeoverProblem: policy == nil ? nil : takeoverProblem, votingProblem: votingProblem,
+            ownerSilence: claimOwner.flatMap { $0 == node ? nil : latest - ownerHeardAt })
+    }
+
+    private var voterViews: [FoundingView.VoterView] {
+        record.voters.sorted().map { voter in
+            if voter == node {
+                return FoundingView.VoterView(
+                    node: node, answers: canVote, mayFound: ownStatus.mayFound,
+                    hasLocalData: ownStatus.hasLocalData, silence: .zero)
+            }
+            let report = reports[voter]
+            let silence = report.map { latest - $0.at }
+            return FoundingView.VoterView(
+                node: voter, answers: silence.map { $0 <= timing.statusLifetime } ?? false,
+                mayFound: report?.status.mayFound ?? false,
+                hasLocalData: report?.status.hasLocalData ?? false, silence: silence)
+        }
     }
 
     /// A violated assumption, for as long as it is.

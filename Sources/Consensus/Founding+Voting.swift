@@ -83,6 +83,8 @@ extension Founding {
             receiveHoldRefusal(nonce: nonce, from: peer, into: &actions)
         case .votes(let statement, let votes):
             receiveVotes(statement, votes, at: now, into: &actions)
+        case .reset(let reset):
+            receiveReset(reset, at: now, into: &actions)
         }
     }
 
@@ -207,7 +209,8 @@ extension Founding {
 
     /// Whether a hold, given or possibly forgotten, keeps the value out now.
     func keepsOut(_ value: RegisterValue, at now: BootInstant) -> Bool {
-        value.isAbandoned && rules.honoursHolds && now < max(grantedUntil, startBarrier)
+        if case .claim = value { return resetBarrier.map { now < $0 } ?? false }
+        return value.isAbandoned && rules.honoursHolds && now < max(grantedUntil, startBarrier)
     }
 
     func vote(for statement: VoteStatement) -> [UInt8] {

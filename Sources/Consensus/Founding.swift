@@ -22,6 +22,8 @@ package struct Founding: Sendable {
     /// used nor overwritten.
     let recordProblem: String?
     var hasSaved = false
+    /// The votes that the disk holds.
+    var savedAcceptors: [RegisterKind: Acceptor] = [:]
     /// The time of the last call, for the view.
     var latest: BootInstant
 
@@ -151,14 +153,18 @@ package struct Founding: Sendable {
         }
         if record.hasContradiction {
             return "two founding decisions contradict each other; do not trust either before "
-                + "a person has looked"
+                + "a person has looked; `cluster reset` with the admin key begins anew"
         }
         if hasTooManyVoters, let policy {
             return "more than \(policy.identityLimit) voter identities have been seen where "
                 + "\(policy.voterLimit) machines and \(policy.diskLosses) disk losses are the "
                 + "limit; later machines need the token of `token grow`"
         }
-        if !configuration.isVoter { return "this node is no voter" }
+        if !configuration.isVoter {
+            return policy?.mode == .voters
+                ? "this node is no voter; `token voter ID` with the admin key makes a token that "
+                    + "names it one" : "this node is no voter"
+        }
         if !configuration.isDurable {
             return "the state directory does not survive a power cut, so this node never votes"
         }
@@ -191,7 +197,8 @@ package struct Founding: Sendable {
         next = earlier(next, hold.map { min($0.resendAt, $0.endsAt) })
         next = earlier(next, proposal.map { min($0.resendAt, $0.endsAt) })
         next = earlier(next, proposalDue)
-        next = earlier(next, [observationEnd, restUntil].filter { $0 > latest }.min())
+        next = earlier(
+            next, [observationEnd, restUntil, resetBarrier ?? .zero].filter { $0 > latest }.min())
         if let due = takeoverDue, due > latest { next = earlier(next, due) }
         return next
     }
@@ -225,16 +232,21 @@ package struct Founding: Sendable {
         stepHold(at: now, random: &random, into: &actions)
         // A refused hold makes the owner propose; a decided claim makes it ask for holds.
         if proposal == nil, !isReady { stepProposal(at: now, random: &random, into: &actions) }
+        holdInvariants()
     }
 
     mutating func save(into actions: inout [FoundingAction]) {
         hasSaved = true
+        for register in RegisterKind.allCases {
+            savedAcceptors[register] = self[register].acceptor
+        }
         if recordProblem == nil { actions.append(.persist(record.encoded)) }
     }
 
     func send(
         _ body: FoundingMessage.Body, to peer: NodeID, into actions: inout [FoundingAction]
     ) {
+        holdDurability(of: body)
         let message = FoundingMessage(
             policyHash: policyHash, generation: record.generation, body: body)
         actions.append(

@@ -36,6 +36,8 @@ package struct FoundingMessage: Hashable, Sendable {
         case holdRefusal(nonce: UInt64)
         /// Verified votes for a statement; a part of a certificate.
         case votes(VoteStatement, [Vote])
+        /// The mesh root began a generation.
+        case reset(FoundingReset)
     }
 
     package enum Refusal: Hashable, Sendable {
@@ -144,6 +146,7 @@ extension FoundingMessage {
         case .holdGrant: 9
         case .holdRefusal: 10
         case .votes: 11
+        case .reset: 12
         }
     }
 
@@ -186,6 +189,7 @@ extension FoundingMessage {
             statement.encode(into: &writer)
             writer.write(UInt8(votes.count))
             for vote in votes { vote.encode(into: &writer) }
+        case .reset(let reset): reset.encode(into: &writer)
         }
     }
 
@@ -223,6 +227,7 @@ extension FoundingMessage {
         case 9: return .holdGrant(nonce: try reader.readUInt64())
         case 10: return .holdRefusal(nonce: try reader.readUInt64())
         case 11: return try votesBody(from: &reader)
+        case 12: return .reset(try FoundingReset(from: &reader))
         default: throw .field("message kind")
         }
     }

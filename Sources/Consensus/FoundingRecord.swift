@@ -6,7 +6,7 @@ import MeshBase
 /// (``FoundingConfiguration/isAmnesiac``): a voter that forgot its votes may not vote again.
 ///
 ///     size       field
-///     1          layout version, 1
+///     1          layout version, 2; 1 had no reset
 ///     1 + n      mesh id
 ///     32         node
 ///     32         policy hash
@@ -15,6 +15,7 @@ import MeshBase
 ///     4          generation whose datastore was started here, 0 = none
 ///     n          claim register, then outcome register
 ///     2 + n      certificate of the former generation's `abandoned`
+///     0 or 68    from layout version 2 on, behind its length (2): the reset that began this one
 ///     1          count of voter identities, then 32 bytes each, in the order they were met
 package struct FoundingRecord: Hashable, Sendable {
     var meshID: [UInt8]
@@ -31,12 +32,14 @@ package struct FoundingRecord: Hashable, Sendable {
     package internal(set) var outcome = WriteOnceRegister()
     /// Why this generation may exist, when it is not the first.
     package internal(set) var abandonment: DecisionCertificate?
+    /// The operator's word by which this generation exists.
+    package internal(set) var reset: FoundingReset?
     /// Voter identities in the order they were met, at most T + f + 1.
     package internal(set) var voters: [NodeID] = []
 
     /// T + f + 1 for the largest policy.
     static let voterLimit = 129
-    private static let layoutVersion: UInt8 = 1
+    private static let layoutVersion: UInt8 = 2
 
     init(meshID: [UInt8], node: NodeID, policyHash: Bytes32) {
         self.meshID = meshID
@@ -56,6 +59,7 @@ package struct FoundingRecord: Hashable, Sendable {
         claim.encode(into: &writer)
         outcome.encode(into: &writer)
         writer.write(long: abandonment?.encoded ?? [])
+        writer.write(long: reset?.encoded ?? [])
         writer.write(UInt8(voters.count))
         for voter in voters { writer.write(voter) }
         return writer.bytes
@@ -63,7 +67,8 @@ package struct FoundingRecord: Hashable, Sendable {
 
     package init(decoding bytes: [UInt8]) throws(DecodingFailure) {
         var reader = ByteReader(bytes)
-        guard try reader.readByte() == Self.layoutVersion else { throw .field("layout version") }
+        let version = try reader.readByte()
+        guard (1...Self.layoutVersion).contains(version) else { throw .field("layout version") }
         meshID = try reader.readShortBytes()
         node = try reader.readNodeID()
         policyHash = try reader.readBytes32()
@@ -80,6 +85,10 @@ package struct FoundingRecord: Hashable, Sendable {
         outcome = try WriteOnceRegister(from: &reader)
         let proof = try reader.readLongBytes(limit: DecisionCertificate.encodedLimit)
         if !proof.isEmpty { abandonment = try DecisionCertificate(decoding: proof) }
+        if version > 1 {
+            let word = try reader.readLongBytes(limit: FoundingReset.encodedCount)
+            if !word.isEmpty { reset = try FoundingReset(decoding: word) }
+        }
         let count = Int(try reader.readByte())
         guard count <= Self.voterLimit else { throw .field("voter count") }
         for _ in 0..<count { voters.append(try reader.readNodeID()) }

@@ -7,6 +7,8 @@ package struct FoundingConfiguration: Sendable {
     /// From the token; without one founding is refused.
     package var policy: GenesisPolicy?
     package var node: NodeID
+    /// The mesh root, whose signature resets a founding; without it nothing does.
+    package var root: NodeID?
     /// This node's certificate has the voter bit.
     package var isVoter: Bool
     /// The state directory survives a power cut.
@@ -22,12 +24,13 @@ package struct FoundingConfiguration: Sendable {
 
     package init(
         meshID: [UInt8], policy: GenesisPolicy?, node: NodeID, isVoter: Bool, isDurable: Bool,
-        mayFound: Bool, hasLocalData: Bool, isAmnesiac: Bool = false,
+        mayFound: Bool, hasLocalData: Bool, isAmnesiac: Bool = false, root: NodeID? = nil,
         timing: FoundingTiming = FoundingTiming(), rules: FoundingRules = FoundingRules()
     ) {
         self.meshID = meshID
         self.policy = policy
         self.node = node
+        self.root = root
         self.isVoter = isVoter
         self.isDurable = isDurable
         self.mayFound = mayFound
@@ -103,6 +106,8 @@ package enum FoundingAction: Hashable, Sendable {
     case fenceDatastore(generation: UInt32)
     /// A register is decided; publish the proof.
     case decided(DecisionCertificate)
+    /// The mesh root voided every earlier generation; publish it.
+    case reset(FoundingReset)
     /// A proof names a voter whose membership certificate has not been seen here: find it and
     /// call ``Founding/voterSeen(_:at:random:into:)``.
     case voterUnknown(NodeID)
@@ -170,6 +175,8 @@ package struct FoundingView: Hashable, Sendable {
     package var isOwner: Bool
     /// Distinct voter identities ever met, this node included.
     package var votersSeen: [NodeID]
+    /// Every voter ever met and what it said last, ascending; this node included.
+    package var voters: [VoterView]
     /// Voters that answered lately, this node included.
     package var answering: Int
     /// 0 without a policy.
@@ -180,8 +187,31 @@ package struct FoundingView: Hashable, Sendable {
     package var startDeadline: BootInstant?
     package var claimCertificate: DecisionCertificate?
     package var readyCertificate: DecisionCertificate?
+    /// The reset by which this generation began.
+    package var reset: FoundingReset?
     /// Present also when the cluster is ready.
     package var alarm: String?
+
+    /// One voter as this node knows it.
+    package struct VoterView: Hashable, Sendable {
+        package var node: NodeID
+        package var answers: Bool
+        /// It says that it could be the founder.
+        package var mayFound: Bool
+        /// It says that data of a datastore is on its disk already.
+        package var hasLocalData: Bool
+        /// Since its last answer; `nil` when it never answered since this node started.
+        package var silence: Duration?
+    }
+
+    /// When this node gives up on the owner by itself.
+    package var takeoverDue: BootInstant?
+    /// Why `cluster takeover` is impossible under this policy.
+    package var takeoverProblem: String?
+    /// Whether this node takes part in decisions, and why not.
+    package var votingProblem: String?
+    /// Since this node last heard the owner.
+    package var ownerSilence: Duration?
 
     /// What the ready certificate names.
     package var ready: (owner: NodeID, caHash: Bytes32, facts: [UInt8])? {

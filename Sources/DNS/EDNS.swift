@@ -13,6 +13,8 @@ package struct EDNS: Hashable, Sendable {
     package var cookie: [UInt8] = []
     /// The INFO-CODE of an Extended DNS Error option (RFC 8914 section 2).
     package var extendedError: UInt16?
+    /// Bytes of a PADDING option (RFC 7830); `nil` for none.
+    package var padding: Int?
 
     package init(
         payloadSize: UInt16 = EDNS.ownPayloadSize, extendedCode: UInt8 = 0, version: UInt8 = 0,
@@ -33,6 +35,7 @@ package struct EDNS: Hashable, Sendable {
 
     private static let cookieOption: UInt16 = 10
     private static let errorOption: UInt16 = 15
+    private static let paddingOption: UInt16 = 12
     /// The record without options.
     private static let emptySize = 11
 
@@ -41,7 +44,12 @@ package struct EDNS: Hashable, Sendable {
 
     private var optionsSize: Int {
         (cookie.isEmpty ? 0 : 4 + cookie.count) + (extendedError == nil ? 0 : 6)
+            + (padding.map { 4 + $0 } ?? 0)
     }
+
+    /// Padding that makes a query behind which it comes a multiple of 128 bytes, so that its length
+    /// tells little (RFC 8467 section 4.1).
+    static func padding(behind count: Int) -> Int { (128 - (count + 4) % 128) % 128 }
 
     /// Appends the record and counts it in the header of `message`.
     func append(to message: inout [UInt8]) {
@@ -61,6 +69,11 @@ package struct EDNS: Hashable, Sendable {
             append(EDNS.errorOption, to: &message)
             append(2, to: &message)
             append(extendedError, to: &message)
+        }
+        if let padding {
+            append(EDNS.paddingOption, to: &message)
+            append(UInt16(padding), to: &message)
+            message.append(contentsOf: repeatElement(0, count: padding))
         }
         storeUInt16(loadUInt16(message, at: 10) &+ 1, into: &message, at: 10)
     }
@@ -84,6 +97,7 @@ package struct EDNS: Hashable, Sendable {
                 guard count == 8 || (16...40).contains(count) else { throw .field("cookie") }
                 // The first counts (RFC 7873 section 5.2).
                 if cookie.isEmpty { cookie = try reader.readBytes(count) }
+            case EDNS.paddingOption: padding = count
             case EDNS.errorOption where count >= 2: extendedError = try reader.readUInt16()
             default: break
             }

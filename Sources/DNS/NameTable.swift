@@ -17,6 +17,8 @@ package struct NameTable: Sendable {
     /// Records by owner. Names between an owner and the zone are present without records, so that
     /// they exist (RFC 4592 section 2.2.2).
     private let owners: [DNSName: [ResourceRecord]]
+    /// For names that nothing else covers, the first that matches.
+    private let patterns: [PatternRecords]
     private let startOfAuthority: StartOfAuthority
     private let nameServer: DNSName
 
@@ -36,9 +38,10 @@ package struct NameTable: Sendable {
     ///   - prefixes: the overlay's address blocks, whose reverse zones the table owns.
     ///   - hosts: names relative to the zone, with their overlay addresses.
     ///   - records: further records inside the zone (services, aliases, `*.` wildcards).
+    ///   - patterns: records of names that neither a host, a record nor a wildcard covers.
     package init(
         zone: DNSName, nameServer: String, serial: UInt32, prefixes: [IPPrefix],
-        hosts: [HostNames], records: [ResourceRecord] = []
+        hosts: [HostNames], records: [ResourceRecord] = [], patterns: [PatternRecords] = []
     ) {
         var builder = NameTableBuilder(zone: zone)
         for host in hosts { builder.add(host) }
@@ -52,6 +55,7 @@ package struct NameTable: Sendable {
             mailbox: zone.prepending(Array("hostmaster".utf8)) ?? zone, serial: serial,
             refresh: 3600, retry: 600, expire: 86_400, minimum: NameTable.negativeTTL)
         owners = builder.owners
+        self.patterns = patterns
         self.prefixes = prefixes
         reverseZones = prefixes.sorted().flatMap(ReverseZone.zones)
         reverseHosts = builder.reverse.sorted()
@@ -61,6 +65,9 @@ package struct NameTable: Sendable {
     package init(zone: DNSName) {
         self.init(zone: zone, nameServer: "ns", serial: 1, prefixes: [], hosts: [])
     }
+
+    /// The apexes of the reverse zones.
+    package var reverseApexes: [DNSName] { reverseZones.map(\.apex) }
 
     /// Whether the table answers for `name`; such a name is never forwarded.
     package func owns(_ name: DNSName) -> Bool {
@@ -138,10 +145,18 @@ package struct NameTable: Sendable {
                 }
             }
             // Only the closest name that exists may have the wildcard.
-            if candidate == zone || owners[candidate] != nil { return nil }
+            if candidate == zone || owners[candidate] != nil { break }
             ancestor = candidate.parent
         }
-        return nil
+        return matchPattern(name)
+    }
+
+    private func matchPattern(_ name: DNSName) -> [ResourceRecord]? {
+        guard !patterns.isEmpty else { return nil }
+        let labels = name.labels.dropLast(zone.labels.count)
+        let dotted = Array(labels.joined(separator: [UInt8(ascii: ".")]))
+        return patterns.first { $0.pattern.matches(dotted) }?.records
+            .map { ResourceRecord(name, $0.data, ttl: $0.ttl) }
     }
 
     func apexRecords(_ apex: DNSName) -> [ResourceRecord] {
@@ -171,6 +186,7 @@ package struct NameTable: Sendable {
         fingerprint.mix(UInt64(startOfAuthority.serial))
         fingerprint.mix(owners.count)
         fingerprint.mix(reverseHosts.count)
+        fingerprint.mix(patterns.count)
     }
 }
 
@@ -179,10 +195,13 @@ package struct HostNames: Hashable, Sendable {
     /// Relative to the zone: `node-1`, or `web.rack2`.
     package var name: String
     package var addresses: [IPAddress]
+    /// The addresses are another machine's too, and lead back to that one's name only.
+    package var isAlias: Bool
 
-    package init(name: String, addresses: [IPAddress]) {
+    package init(name: String, addresses: [IPAddress], isAlias: Bool = false) {
         self.name = name
         self.addresses = addresses
+        self.isAlias = isAlias
     }
 }
 
@@ -231,7 +250,7 @@ private struct NameTableBuilder {
         for address in host.addresses.sorted() {
             let record = ResourceRecord(name, .address(address), ttl: NameTable.positiveTTL)
             owners[name, default: []].append(record)
-            reverse.append(ReverseHost(address: address, name: name))
+            if !host.isAlias { reverse.append(ReverseHost(address: address, name: name)) }
         }
     }
 

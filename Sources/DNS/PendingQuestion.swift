@@ -65,7 +65,13 @@ struct Attempt {
             DNSQuestion(
                 DNSName(validWire: spelledName), key.question.type,
                 recordClass: key.question.recordClass))
-        if usesEDNS { writer.write(EDNS(dnssecOK: key.dnssecOK)) }
+        if usesEDNS {
+            var options = EDNS(dnssecOK: key.dnssecOK)
+            if transport == .tls {
+                options.padding = EDNS.padding(behind: writer.count + options.size)
+            }
+            writer.write(options)
+        }
         return writer.bytes
     }
 

@@ -91,7 +91,13 @@ extension Resolver {
             return finish(key, with: question.failure, at: now, into: &actions)
         }
         let upstream = choose(from: servers, for: question, at: now)
-        send(key, to: upstream, over: .udp, at: now, random: &random, into: &actions)
+        send(
+            key, to: upstream, over: transport(to: upstream), at: now, random: &random,
+            into: &actions)
+    }
+
+    private func transport(to upstream: SocketAddress) -> DNSTransport {
+        configuration.secureUpstreams.contains(upstream) ? .tls : .udp
     }
 
     /// The first upstream in good health that was not asked yet, unless a later one is much
@@ -179,8 +185,8 @@ extension Resolver {
             health[upstream]?.noteProbe(at: now)
             let deadline = now + Resolver.patience[0]
             let attempt = makeAttempt(
-                Resolver.probeKey, to: upstream, over: .udp, until: deadline, at: now,
-                random: &random, into: &actions)
+                Resolver.probeKey, to: upstream, over: transport(to: upstream), until: deadline,
+                at: now, random: &random, into: &actions)
             probes[attempt.exchange] = attempt
             earliestDeadline = earlier(earliestDeadline, deadline)
         }

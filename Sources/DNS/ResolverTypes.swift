@@ -4,6 +4,8 @@ import NetAddress
 package enum DNSTransport: Hashable, Sendable {
     case udp
     case tcp
+    /// Only towards upstreams (RFC 7858).
+    case tls
 }
 
 /// Who asked, in terms that the I/O shell can send to.
@@ -30,6 +32,8 @@ package struct ResolverConfiguration: Sendable {
     /// Asked in this order, unless a later one is much faster. Empty: names that are not the mesh's
     /// are refused, unless a route covers them.
     package var upstreams: [SocketAddress]
+    /// Those of the upstreams, also of routes, that are asked over TLS and never otherwise.
+    package var secureUpstreams: Set<SocketAddress> = []
     /// Upstreams of single suffixes ("split DNS"); the longest suffix decides.
     package var routes: [ResolverRoute]
     /// Suffixes whose names may have private addresses, beside those with a route.

@@ -26,17 +26,29 @@ package struct DataPlaneConfiguration: Sendable {
     package var followsSources: Bool
 
     package init(
-        device: TunDevice?, socket: UDPSocket, mtu: Int = 1420, workerName: String = "packets",
-        ringCapacity: Int = 512, peerCapacity: Int = 4096, followsSources: Bool = true
+        devices: [TunDevice], sockets: [UDPSocket], mtu: Int = 1420,
+        workerName: String = "packets", ringCapacity: Int = 512, peerCapacity: Int = 4096,
+        followsSources: Bool = true
     ) {
-        devices = device.map { [$0] } ?? []
-        sockets = [socket]
+        self.devices = devices
+        self.sockets = sockets
         self.mtu = mtu
         self.workerName = workerName
         processors = []
         self.ringCapacity = ringCapacity
         self.peerCapacity = peerCapacity
         self.followsSources = followsSources
+    }
+
+    /// One worker.
+    package init(
+        device: TunDevice?, socket: UDPSocket, mtu: Int = 1420, workerName: String = "packets",
+        ringCapacity: Int = 512, peerCapacity: Int = 4096, followsSources: Bool = true
+    ) {
+        self.init(
+            devices: device.map { [$0] } ?? [], sockets: [socket], mtu: mtu,
+            workerName: workerName, ringCapacity: ringCapacity, peerCapacity: peerCapacity,
+            followsSources: followsSources)
     }
 }
 
@@ -75,6 +87,9 @@ package final class PacketPlane: Sendable {
 
     package init(_ configuration: DataPlaneConfiguration) throws(SystemCallError) {
         precondition(!configuration.sockets.isEmpty, "packets need a socket")
+        precondition(
+            configuration.devices.count <= configuration.sockets.count,
+            "a queue of the device without a worker would never be read")
         precondition((576...65_535).contains(configuration.mtu), "an MTU that IP allows")
         self.configuration = configuration
         let bell = try Doorbell()

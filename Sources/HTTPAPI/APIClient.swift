@@ -39,6 +39,17 @@ package struct APIClient: Sendable {
         try await ask("GET", "/v1/cluster", as: ClusterStatusModel.self)
     }
 
+    package func clusterOrder(_ order: ClusterOrderModel) async throws(APIClientFailure)
+        -> ClusterStatusModel
+    {
+        try await ask(
+            "POST", "/v1/cluster", body: try encode(order), as: ClusterStatusModel.self)
+    }
+
+    package func leaveCluster() async throws(APIClientFailure) -> ClusterStatusModel {
+        try await ask("POST", "/v1/cluster/leave", as: ClusterStatusModel.self)
+    }
+
     package func names() async throws(APIClientFailure) -> [NameModel] {
         try await ask("GET", "/v1/names", as: [NameModel].self)
     }
@@ -72,7 +83,7 @@ package struct APIClient: Sendable {
         _ = try await ask("DELETE", path, as: [String: String].self)
     }
 
-    private func encode(_ value: some Encodable) throws(APIClientFailure) -> [UInt8] {
+    func encode(_ value: some Encodable) throws(APIClientFailure) -> [UInt8] {
         do {
             return try encodeJSON(value)
         } catch {
@@ -80,7 +91,7 @@ package struct APIClient: Sendable {
         }
     }
 
-    private func ask<Value: Decodable>(
+    func ask<Value: Decodable>(
         _ method: String, _ target: String, body: [UInt8] = [], as type: Value.Type
     ) async throws(APIClientFailure) -> Value {
         let response = try await send(

@@ -26,6 +26,10 @@ package struct NodeModel: Codable, Hashable, Sendable {
     /// The UDP port of the underlay socket.
     package var port: Int?
     package var version: String
+    /// `none`, `endpoint-independent`, `symmetric`, ...; absent while too few members answered.
+    package var nat: String?
+    /// Where other members see this one, the newest first, as `address:port`.
+    package var observed: [String]?
 
     package init(
         id: String, hostname: String, ipv4: String? = nil, ipv6: String? = nil, port: Int? = nil,
@@ -72,6 +76,12 @@ package struct PeerModel: Codable, Hashable, Sendable {
     package var lastHandshakeSeconds: Double?
     package var rxBytes: UInt64?
     package var txBytes: UInt64?
+    /// The relay in use, by hostname or id.
+    package var relay: String?
+    /// Why this way and no other, in words.
+    package var pathReason: String?
+    /// Every way that answers, as `address:port` or `relayed`, with its round trip.
+    package var ways: [WayModel]?
     /// The packet cipher, such as `chacha20-poly1305`.
     package var suite: String?
 
@@ -93,6 +103,20 @@ package struct PeerModel: Codable, Hashable, Sendable {
         self.rxBytes = rxBytes
         self.txBytes = txBytes
         self.suite = suite
+    }
+}
+
+/// One way to another machine.
+package struct WayModel: Codable, Hashable, Sendable {
+    package var address: String
+    package var rttMs: Double?
+    /// Of the last sixteen probes.
+    package var lost: Int
+
+    package init(address: String, rttMs: Double? = nil, lost: Int) {
+        self.address = address
+        self.rttMs = rttMs
+        self.lost = lost
     }
 }
 
@@ -161,16 +185,59 @@ package struct ClusterStatusModel: Codable, Hashable, Sendable {
     package var hostnames: [String: String]
     /// Where the datastore answers, such as `https://10.1.7.9:2379`.
     package var endpoints: [String]?
+    /// The mesh id in hexadecimal digits, for signing a reset.
+    package var meshID: String?
+    /// The hash of the policy in hexadecimal digits; absent without a policy.
+    package var policyHash: String?
+    package var explanation: ExplanationModel?
 
     package init(
         cluster: ClusterModel, policy: String? = nil, certificates: [DecisionModel] = [],
-        hostnames: [String: String] = [:], endpoints: [String]? = nil
+        hostnames: [String: String] = [:], endpoints: [String]? = nil, meshID: String? = nil,
+        policyHash: String? = nil, explanation: ExplanationModel? = nil
     ) {
         self.cluster = cluster
         self.policy = policy
         self.certificates = certificates
         self.hostnames = hostnames
         self.endpoints = endpoints
+        self.meshID = meshID
+        self.policyHash = policyHash
+        self.explanation = explanation
+    }
+}
+
+/// What an operator tells the founding.
+package struct ClusterOrderModel: Codable, Hashable, Sendable {
+    package enum Kind: String, Codable, Hashable, Sendable, CaseIterable {
+        /// Found on this machine.
+        case found = "init"
+        /// Give up on the founder that has the claim.
+        case takeover
+        /// Void everything that was founded; needs `resetBase64`.
+        case reset
+    }
+
+    package var order: Kind
+    /// The reset that the mesh's root key signed, standard base64.
+    package var resetBase64: String?
+
+    package init(order: Kind, resetBase64: String? = nil) {
+        self.order = order
+        self.resetBase64 = resetBase64
+    }
+}
+
+/// The founding in words for a person.
+package struct ExplanationModel: Codable, Hashable, Sendable {
+    /// How things stand, sentence by sentence.
+    package var facts: [String]
+    /// What a person can do next, sentence by sentence; empty when nothing needs doing.
+    package var next: [String]
+
+    package init(facts: [String], next: [String]) {
+        self.facts = facts
+        self.next = next
     }
 }
 

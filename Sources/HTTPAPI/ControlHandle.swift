@@ -10,6 +10,17 @@ package protocol ControlHandle: Sendable {
     /// The founding and the datastore with the certificates that prove them.
     func clusterStatus() async -> ClusterStatusModel
 
+    /// Tells the founding what an operator wants; answers with what came of it at once.
+    ///
+    /// - Throws: `refused` with the reason when it would be unsafe or is impossible.
+    func clusterOrder(_ order: ClusterOrderModel) async throws(ControlFailure)
+        -> ClusterStatusModel
+
+    /// Begins to take this machine out of the datastore for good.
+    ///
+    /// - Throws: `refused` when the datastore could not do without it.
+    func leaveCluster() async throws(ControlFailure)
+
     /// Sends one probe through the tunnel to `node` and waits for its answer.
     ///
     /// - Parameters:
@@ -21,6 +32,22 @@ package protocol ControlHandle: Sendable {
 
     /// The names that the mesh zone answers, sorted.
     func names() async -> [NameModel]
+
+    /// The records that members publish in the zone, by name, then by author.
+    func nameRecords() async -> [NameRecordModel]
+
+    /// Publishes a record as this node's; it is durable when the call returns.
+    ///
+    /// - Returns: everything that this node publishes under the name.
+    func publishName(_ record: NameRecordRequestModel) async throws(ControlFailure)
+        -> [NameRecordModel]
+
+    /// Withdraws this node's own records under `name`, of `type`, with `data`, and returns them.
+    func withdrawName(_ name: String, type: String?, data: String?) async throws(ControlFailure)
+        -> [NameRecordModel]
+
+    /// What the name server counted since it started; `nil` when there is none.
+    func nameCounters() async -> NameCountersModel?
 
     /// The live entries of `bucket`, or of every bucket, sorted by bucket, key, owner.
     func ledgerEntries(bucket: String?) async -> [LedgerEntryModel]

@@ -47,7 +47,13 @@ package struct APIResponse: Hashable, Sendable {
 ///     GET    /v1/status               StatusModel
 ///     GET    /v1/peers                [PeerModel]
 ///     GET    /v1/cluster              ClusterStatusModel
+///     POST   /v1/cluster              ClusterOrderModel -> ClusterStatusModel
+///     POST   /v1/cluster/leave        ClusterStatusModel
 ///     GET    /v1/names                [NameModel]
+///     GET    /v1/names/records        [NameRecordModel]
+///     POST   /v1/names/records        NameRecordRequestModel -> [NameRecordModel]
+///     DELETE /v1/names/records/NAME[/TYPE[/DATA]]   -> [NameRecordModel]
+///     GET    /v1/names/counters       NameCountersModel
 ///     POST   /v1/ping                 PingRequestModel -> PingModel
 ///     GET    /v1/ledger[/BUCKET]      [LedgerEntryModel]
 ///     GET    /v1/ledger/BUCKET/KEY    [LedgerEntryModel], one per owner
@@ -57,7 +63,7 @@ package struct Routes: Sendable {
     /// A ledger value has at most 4 KiB; base64 and JSON escapes fit well into this.
     package static let bodyLimit = 65_536
 
-    private let control: any ControlHandle
+    let control: any ControlHandle
 
     package init(control: any ControlHandle) {
         self.control = control
@@ -90,12 +96,21 @@ package struct Routes: Sendable {
         case ("peers", 2):
             try require("GET", request)
             return APIResponse(await control.status().peers)
+        case ("cluster", 2) where request.method == "POST":
+            return APIResponse(
+                try await control.clusterOrder(decode(ClusterOrderModel.self, from: request)))
         case ("cluster", 2):
             try require("GET", request)
+            return APIResponse(await control.clusterStatus())
+        case ("cluster", 3) where parts[2] == "leave":
+            try require("POST", request)
+            try await control.leaveCluster()
             return APIResponse(await control.clusterStatus())
         case ("names", 2):
             try require("GET", request)
             return APIResponse(await control.names())
+        case ("names", 3...6):
+            return try await names(request, Array(parts.dropFirst(2)))
         case ("ping", 2):
             try require("POST", request)
             return APIResponse(try await ping(request))
@@ -156,7 +171,7 @@ package struct Routes: Sendable {
         }
     }
 
-    private func decode<Value: Decodable>(_ type: Value.Type, from request: APIRequest)
+    func decode<Value: Decodable>(_ type: Value.Type, from request: APIRequest)
         throws(ControlFailure) -> Value
     {
         do {
@@ -168,19 +183,19 @@ package struct Routes: Sendable {
         }
     }
 
-    private func require(_ method: String, _ request: APIRequest) throws(ControlFailure) {
+    func require(_ method: String, _ request: APIRequest) throws(ControlFailure) {
         guard request.method == method else {
             throw invalid("\(request.method) is not possible here", fix: "use \(method)")
         }
     }
 
-    private func unknown(_ request: APIRequest) -> ControlFailure {
+    func unknown(_ request: APIRequest) -> ControlFailure {
         ControlFailure(
             .notFound, "there is no \(request.target.prefix(100))",
             fix: "the paths are in docs/how-to/use-the-api.md")
     }
 
-    private func invalid(_ message: String, fix: String) -> ControlFailure {
+    func invalid(_ message: String, fix: String) -> ControlFailure {
         ControlFailure(.invalid, message, fix: fix)
     }
 }

@@ -44,6 +44,20 @@ package final class TunDevice: Sendable {
         self.name = String(decoding: spelled, as: UTF8.self)
     }
 
+    /// The queues of a new device, one for each packet thread. The kernel sends the packets of a
+    /// flow to the queue that wrote the flow's answers last.
+    ///
+    /// - Parameter count: At least 1.
+    package static func queues(
+        of name: String, count: Int
+    ) throws(SystemCallError) -> [TunDevice] {
+        var queues = [try TunDevice(name: name, multiQueue: count > 1)]
+        while queues.count < count {
+            queues.append(try TunDevice(name: queues[0].name, multiQueue: true))
+        }
+        return queues
+    }
+
     /// Takes over a descriptor that behaves like a device's: whole packets behind virtio headers.
     /// Another process may have opened it.
     package init(adopting descriptor: Int32, name: String, offloadsUDP: Bool) {

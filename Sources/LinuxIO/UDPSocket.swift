@@ -42,6 +42,27 @@ package final class UDPSocket: Sendable {
         close(descriptor)
     }
 
+    /// Sockets that share one port; the kernel gives each of them a part of the flows.
+    ///
+    /// The port is taken exclusively before it is shared, so that a port that another process
+    /// uses is refused, whoever runs it.
+    ///
+    /// - Parameter count: At least 1.
+    package static func group(
+        of count: Int, port: UInt16, firewallMark: UInt32 = 0
+    ) throws(SystemCallError) -> [UDPSocket] {
+        var sockets = [try UDPSocket(port: port, firewallMark: firewallMark)]
+        guard count > 1 else { return sockets }
+        let status = clinux_udp_share_port(sockets[0].descriptor)
+        guard status == 0 else { throw SystemCallError("share the UDP port", code: status) }
+        while sockets.count < count {
+            sockets.append(
+                try UDPSocket(
+                    port: sockets[0].port, firewallMark: firewallMark, sharesPort: true))
+        }
+        return sockets
+    }
+
     /// For a packet loop, whose owner keeps this object alive.
     package var endpoint: UDPEndpoint { UDPEndpoint(descriptor: descriptor, family: family) }
 

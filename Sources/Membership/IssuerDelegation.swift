@@ -15,16 +15,22 @@ package struct MembershipRoles: OptionSet, Hashable, Sendable {
     /// May vote on who founds the cluster.
     package static let voter = MembershipRoles(rawValue: 1 << 1)
 
+    /// In a delegation only: the issuer may certify itself and nobody else. With it the mesh root
+    /// names a voter without handing out a key that could name others.
+    package static let personal = MembershipRoles(rawValue: 1 << 2)
+
     package static let all: MembershipRoles = [.member, .voter]
 
     var isWellFormed: Bool { !isEmpty && isSubset(of: .all) }
+    /// What a delegation may say.
+    var isDelegable: Bool { subtracting(.personal).isWellFormed }
 }
 
 /// The mesh root's word that `issuer` may issue certificates with `roles`.
 ///
 ///     size  field
 ///     32    issuer, an Ed25519 public key
-///     1     roles that the issuer may grant
+///     1     roles that the issuer may grant, and whether to itself only
 ///     4     epoch
 ///     64    signature of the root over the label, the mesh id and the fields above
 package struct IssuerDelegation: Hashable, Sendable {
@@ -39,7 +45,7 @@ package struct IssuerDelegation: Hashable, Sendable {
     package static func issue(
         issuer: NodeID, roles: MembershipRoles, epoch: UInt32, meshID: [UInt8], rootKey: SigningKey
     ) -> IssuerDelegation {
-        precondition(roles.isWellFormed, "a delegation grants known roles")
+        precondition(roles.isDelegable, "a delegation grants known roles")
         let message = signedBytes(issuer: issuer, roles: roles, epoch: epoch, meshID: meshID)
         return IssuerDelegation(
             issuer: issuer, roles: roles, epoch: epoch, rootSignature: rootKey.sign(message))
@@ -47,7 +53,12 @@ package struct IssuerDelegation: Hashable, Sendable {
 
     package func isValid(meshID: [UInt8], root: NodeID) -> Bool {
         let message = Self.signedBytes(issuer: issuer, roles: roles, epoch: epoch, meshID: meshID)
-        return roles.isWellFormed && rootSignature.isValid(for: message, by: root)
+        return roles.isDelegable && rootSignature.isValid(for: message, by: root)
+    }
+
+    /// Whether the issuer may certify this node at all.
+    package func mayCertify(_ node: NodeID) -> Bool {
+        !roles.contains(.personal) || node == issuer
     }
 
     package func encode(into writer: inout ByteWriter) {
@@ -60,7 +71,7 @@ package struct IssuerDelegation: Hashable, Sendable {
     package init(from reader: inout ByteReader) throws(DecodingFailure) {
         issuer = try reader.readNodeID()
         roles = MembershipRoles(rawValue: try reader.readByte())
-        guard roles.isWellFormed else { throw .field("delegated roles") }
+        guard roles.isDelegable else { throw .field("delegated roles") }
         epoch = try reader.readUInt32()
         rootSignature = try reader.readSignature()
     }

@@ -17,7 +17,7 @@ package enum CertificateProblem: Error, Hashable, Sendable {
     case address
     /// Withdrawn: the node up to this serial, its issuer, or its epoch.
     case revoked
-    /// Issuing only: the key at hand is not the delegated issuer's.
+    /// The key at hand is not the delegated issuer's, or the issuer may certify only itself.
     case issuer
 }
 
@@ -58,7 +58,9 @@ package struct MembershipCertificate: Hashable, Sendable {
         meshID: [UInt8], delegation: IssuerDelegation, issuerKey: SigningKey
     ) throws(CertificateProblem) -> MembershipCertificate {
         guard roles.isWellFormed, roles.isSubset(of: delegation.roles) else { throw .roles }
-        guard issuerKey.publicKey == delegation.issuer else { throw .issuer }
+        guard issuerKey.publicKey == delegation.issuer, delegation.mayCertify(nodeID) else {
+            throw .issuer
+        }
         let ipv6 = MeshAddressing.address(of: nodeID, meshID: meshID)
         var writer = signedObject(kind, meshID: meshID)
         encodeFields(
@@ -76,6 +78,7 @@ package struct MembershipCertificate: Hashable, Sendable {
         meshID: [UInt8], root: NodeID, revocations: RevocationList = RevocationList()
     ) throws(CertificateProblem) {
         guard roles.isWellFormed, roles.isSubset(of: delegation.roles) else { throw .roles }
+        guard delegation.mayCertify(nodeID) else { throw .issuer }
         guard epoch == delegation.epoch else { throw .epoch }
         guard ipv6 == MeshAddressing.address(of: nodeID, meshID: meshID) else { throw .address }
         guard !revocations.covers(self) else { throw .revoked }

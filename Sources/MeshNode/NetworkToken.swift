@@ -30,16 +30,21 @@ package struct NetworkToken: Sendable {
     package var peerHints: [String]
     /// Delegated issuers with their private keys, strongest first.
     package var issuers: [TokenIssuer]
+    /// The mesh root's word for single machines that they may vote: mode `voters`.
+    package var voterGrants: [IssuerDelegation] = []
     /// The signed founding policy; absent means that founding is refused.
     package var policy: GenesisPolicy?
     var policySignature: Signature?
 
     package static let prefix = "evpn1"
     package static let defaultMTU: UInt16 = 1_420
-    static let layoutVersion: UInt8 = 1
+    /// Version 2 has voter grants; a token without any is written as version 1.
+    static let layoutVersion: UInt8 = 2
+    /// As many voters as a policy can have.
+    static let voterGrantLimit = GenesisPolicy.voterLimitMaximum
     static let checksumCount = 4
     /// Far more than any token needs: bounds what a parser looks at.
-    static let textLimit = 8_192
+    static let textLimit = 16_384
     static let hintLimit = 16
 }
 
@@ -122,7 +127,10 @@ extension NetworkToken {
         }
         let rootKey = SigningKey(seed: secret())
         let meshID = (0..<16).map { _ in UInt8.random(in: .min ... .max, using: &random) }
-        let issuers = [MembershipRoles.member.union(.voter), .member].map { roles in
+        // In mode `voters` no key in the token can name a voter.
+        let isOpen = request.policy?.mode != .voters
+        let granted: [MembershipRoles] = (isOpen ? [[.member, .voter]] : []) + [.member]
+        let issuers = granted.map { roles in
             let key = SigningKey(seed: secret())
             let delegation = IssuerDelegation.issue(
                 issuer: key.publicKey, roles: roles, epoch: 0, meshID: meshID, rootKey: rootKey)
@@ -143,12 +151,39 @@ extension NetworkToken {
     package func grown() -> NetworkToken {
         var token = self
         token.issuers = issuers.filter { !$0.delegation.roles.contains(.voter) }
+        token.voterGrants = []
         return token
     }
 
-    /// Whether a holder may become a voter.
+    /// The token with the mesh root's word that `node` may vote.
+    ///
+    /// - Throws: `badField` when the root key is another mesh's or the token is full.
+    package func granting(voter node: NodeID, rootKey: SigningKey) throws(TokenProblem)
+        -> NetworkToken
+    {
+        guard rootKey.publicKey == root else { throw .badSignature("voter") }
+        var token = self
+        token.voterGrants.removeAll { $0.issuer == node }
+        guard token.voterGrants.count < Self.voterGrantLimit else { throw .badField("voters") }
+        token.voterGrants.append(
+            IssuerDelegation.issue(
+                issuer: node, roles: [.member, .voter, .personal], epoch: epoch, meshID: meshID,
+                rootKey: rootKey))
+        return token
+    }
+
+    /// Whether any holder may become a voter.
     package var grantsVoters: Bool {
         issuers.contains { $0.delegation.roles.contains(.voter) }
+    }
+
+    /// Who certifies the machine with this key for `roles`: itself, where the mesh root names it,
+    /// else an issuer of the token.
+    package func issuer(for roles: MembershipRoles, of key: SigningKey) -> TokenIssuer? {
+        if let open = issuer(for: roles) { return open }
+        let grant = voterGrants.first { $0.issuer == key.publicKey }
+        guard let grant, grant.roles.isSuperset(of: roles) else { return nil }
+        return TokenIssuer(delegation: grant, key: key)
     }
 
     /// The weakest issuer that can grant `roles`, so that a member never carries more than it asked.
@@ -185,7 +220,7 @@ extension NetworkToken {
     /// The secret text: one line without spaces.
     package var text: String {
         var writer = ByteWriter(capacity: 1_024)
-        writer.write(Self.layoutVersion)
+        writer.write(voterGrants.isEmpty ? 1 : Self.layoutVersion)
         writer.write(raw: meshID)
         writer.write(root)
         writer.write(raw: discoverySecret.exposedCopy())
@@ -205,6 +240,10 @@ extension NetworkToken {
         }
         writer.write(long: policy?.encoded ?? [])
         if let policySignature { writer.write(raw: policySignature.bytes) }
+        if !voterGrants.isEmpty {
+            writer.write(UInt8(voterGrants.count))
+            for grant in voterGrants { grant.encode(into: &writer) }
+        }
         let checksum = sha256(writer.bytes).bytes.prefix(Self.checksumCount)
         return Self.prefix + (writer.bytes + checksum).base64URL
     }
@@ -226,7 +265,7 @@ extension NetworkToken {
             sha256(layout).bytes.prefix(Self.checksumCount)
                 == bytes.suffix(Self.checksumCount)
         else { throw .garbled }
-        guard layout[0] == Self.layoutVersion else { throw .newerVersion(layout[0]) }
+        guard (1...Self.layoutVersion).contains(layout[0]) else { throw .newerVersion(layout[0]) }
         do {
             try self.init(layout: layout)
         } catch let problem as TokenProblem {
@@ -239,7 +278,7 @@ extension NetworkToken {
 
     private init(layout: [UInt8]) throws {
         var reader = ByteReader(layout)
-        _ = try reader.readByte()
+        let version = try reader.readByte()
         meshID = try reader.readBytes(16)
         root = try reader.readNodeID()
         discoverySecret = SecretBytes(copying: try reader.readBytes(32))
@@ -270,6 +309,13 @@ extension NetworkToken {
             policy = try GenesisPolicy(decoding: policyBytes)
             policySignature = Signature(try reader.readBytes(64))
         }
+        if version > 1 {
+            let count = Int(try reader.readByte())
+            guard (1...Self.voterGrantLimit).contains(count) else {
+                throw TokenProblem.badField("voters")
+            }
+            for _ in 0..<count { voterGrants.append(try IssuerDelegation(from: &reader)) }
+        }
         try reader.finish()
     }
 
@@ -283,6 +329,11 @@ extension NetworkToken {
                 issuer.delegation.issuer == issuer.key.publicKey
             else { throw .badSignature("issuer") }
         }
+        for grant in voterGrants {
+            guard grant.roles.contains(.personal), grant.isValid(meshID: meshID, root: root)
+            else { throw .badSignature("voter") }
+        }
+        if policy?.mode == .voters, grantsVoters { throw .badField("list of issuers") }
         if let policy {
             let signed = Self.policySignedBytes(policy, meshID: meshID)
             guard let policySignature, policySignature.isValid(for: signed, by: root) else {

@@ -16,7 +16,8 @@ extension Node {
             node: configuration.identity.node,
             isVoter: configuration.certificate.roles.contains(.voter),
             isDurable: configuration.isDurable, mayFound: takesPart,
-            hasLocalData: configuration.hasClusterData, isAmnesiac: configuration.isAmnesiac)
+            hasLocalData: configuration.hasClusterData, isAmnesiac: configuration.isAmnesiac,
+            root: configuration.token.root)
     }
 
     // MARK: - Founding
@@ -43,6 +44,8 @@ extension Node {
                 actions.append(.log(.warning, "generation \(generation) was abandoned; fenced"))
             case .decided(let certificate):
                 decided(certificate, at: now, into: &actions)
+            case .reset(let reset):
+                publish(reset, at: now, into: &actions)
             case .voterUnknown(let node):
                 search(for: node, at: now, into: &actions)
             case .alarm(let text):
@@ -70,6 +73,20 @@ extension Node {
             into: &actions)
     }
 
+    private mutating func publish(
+        _ reset: FoundingReset, at now: Now, into actions: inout [NodeAction]
+    ) {
+        actions.append(
+            .log(
+                .warning,
+                "the founding was reset with the mesh's root key; generation "
+                    + "\(reset.generation) begins"))
+        putEntry(
+            bucket: LedgerBucket.cluster, key: "\(Node.resetPrefix)\(reset.generation)",
+            value: reset.encoded, at: now, into: &actions)
+    }
+
+    static let resetPrefix = "reset/"
     static let decisionPrefix = "decision/"
 
     private mutating func tellClusterOfFounding(at now: Now, into actions: inout [NodeAction]) {
@@ -130,6 +147,7 @@ extension Node {
             }
         }
         strengthenAddress(at: now, into: &actions)
+        if publishing.controlPlane != controlPlane { rebuildNames(into: &actions) }
     }
 
     mutating func hostReported(
@@ -155,6 +173,14 @@ extension Node {
             guard !entry.isTombstone, entry.owner != id else { return }
             withFounding(at: now, into: &actions) { founding, random, results in
                 founding.certificateFound(
+                    entry.value, at: now.boot, random: &random, into: &results)
+            }
+            return
+        }
+        if entry.key.hasPrefix(Node.resetPrefix) {
+            guard !entry.isTombstone, entry.owner != id else { return }
+            withFounding(at: now, into: &actions) { founding, random, results in
+                founding.resetFound(
                     entry.value, at: now.boot, random: &random, into: &results)
             }
             return

@@ -21,6 +21,7 @@ extension Node {
         for entry in ledger.entries(bucket: LedgerBucket.cluster) {
             learnFromLedger(entry, at: now, into: &actions)
         }
+        for entry in ledger.entries(bucket: LedgerBucket.names) { nameEntryChanged(entry) }
         if let cache = restored.peerCache { addCachedPeers(cache, at: now) }
         putEntry(
             bucket: LedgerBucket.members, key: LedgerBucket.certificateKey,
@@ -62,6 +63,7 @@ extension Node {
             }
         }
         for entry in changed { learnFromLedger(entry, at: now, into: &actions) }
+        if publishing.isStale { rebuildNames(into: &actions) }
     }
 
     /// Writes an own entry unless it says already what it should.
@@ -125,6 +127,8 @@ extension Node {
             machineChanged(entry, at: now, into: &actions)
         case LedgerBucket.cluster:
             clusterEntryChanged(entry, at: now, into: &actions)
+        case LedgerBucket.names:
+            nameEntryChanged(entry)
         default:
             break
         }
@@ -271,53 +275,6 @@ extension Node {
                 .contains(address)
     }
 
-    // MARK: - Names
-
-    /// Two machines with one hostname: the one with the smaller id has it, the other one gets the
-    /// first digits of its id appended, on every node alike.
-    package var hostnames: [NodeID: String] {
-        var all: [(node: NodeID, name: String)] = [(id, configuration.hostname)]
-        for (node, member) in members {
-            if let record = member.record { all.append((node, record.hostname)) }
-        }
-        all.sort { $0.node < $1.node }
-        var taken: Set<String> = []
-        var result: [NodeID: String] = [:]
-        for (node, name) in all {
-            if taken.insert(name.lowercased()).inserted {
-                result[node] = name
-            } else {
-                let unique = "\(name.prefix(56))-\(node.description.prefix(6))"
-                taken.insert(unique.lowercased())
-                result[node] = unique
-            }
-        }
-        return result
-    }
-
-    mutating func rebuildNames(into actions: inout [NodeAction]) {
-        var hosts: [HostNames] = []
-        for (node, name) in hostnames.sorted(by: { $0.key < $1.key }) {
-            if node == id {
-                hosts.append(HostNames(name: name, addresses: [ipv6] + (ipv4.map { [$0] } ?? [])))
-            } else if let member = members[node], member.state != .dead, member.state != .left {
-                let addresses = [member.certificate.ipv6] + (member.ipv4.map { [$0] } ?? [])
-                hosts.append(HostNames(name: name, addresses: addresses))
-            }
-        }
-        guard hosts != publishedHosts else { return }
-        publishedHosts = hosts
-        nameSerial &+= 1
-        names = NameTable(
-            zone: names.zone, nameServer: hostnames[id] ?? configuration.hostname,
-            serial: nameSerial,
-            prefixes: [
-                configuration.token.ipv4Plan,
-                MeshAddressing.prefix(meshID: configuration.token.meshID),
-            ], hosts: hosts)
-        actions.append(.namesChanged)
-    }
-
     // MARK: - Liveness
 
     mutating func withSwim(
@@ -401,4 +358,6 @@ package enum LedgerBucket {
     package static let certificateKey = "certificate"
     /// Decisions of the founding and facts of the datastore.
     package static let cluster = "cluster"
+    /// Records that people publish in the zone.
+    package static let names = "dns"
 }

@@ -49,8 +49,7 @@ package struct Node {
     /// Counts what was dropped and why, for `status` and for tests.
     package internal(set) var drops: [String: UInt64] = [:]
 
-    var publishedHosts: [HostNames] = []
-    var nameSerial: UInt32 = 1
+    var publishing = NamePublishing()
     /// The newest snapshot of names for the resolver.
     package internal(set) var names: NameTable
 

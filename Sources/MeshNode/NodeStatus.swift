@@ -5,6 +5,7 @@ import Membership
 import MeshBase
 import Cryptography
 import NetAddress
+import PathDiscovery
 import WireGuard
 
 /// One moment of a node, for people and programs. It holds no secret.
@@ -19,8 +20,12 @@ package struct NodeStatus: Sendable {
     package var founding: FoundingView
     package var cluster: ClusterView
     package var policy: GenesisPolicy?
+    package var meshID: [UInt8]
     package var names: [NodeID: String]
     package var drops: [String: UInt64]
+    /// How the NAT before this node behaves, and where others see the node.
+    package var natBehaviour: NATBehaviour
+    package var observed: [SocketAddress]
 }
 
 package struct MemberStatus: Sendable {
@@ -37,6 +42,7 @@ package struct MemberStatus: Sendable {
     package var sentBytes: UInt64
     package var suite: PacketSuite?
     package var isVoter: Bool
+    package var path: PathReport?
 }
 
 extension Node {
@@ -53,12 +59,15 @@ extension Node {
                 sinceHandshake: tunnel?.lastHandshake.map { now - $0 },
                 receivedBytes: traffic.received, sentBytes: traffic.sent,
                 suite: member.sending == nil ? nil : tunnel?.suite,
-                isVoter: member.certificate.roles.contains(.voter))
+                isVoter: member.certificate.roles.contains(.voter),
+                path: paths.report(of: node, at: now))
         }
         return NodeStatus(
             id: id, hostname: names[id] ?? configuration.hostname, ipv4: ipv4, ipv6: ipv6,
             port: configuration.listenPort, peers: peers, founding: founding.view,
-            cluster: cluster.view, policy: configuration.token.policy, names: names, drops: drops)
+            cluster: cluster.view, policy: configuration.token.policy,
+            meshID: configuration.token.meshID, names: names, drops: drops,
+            natBehaviour: paths.natBehaviour, observed: paths.observedAddresses)
     }
 
     /// Finds a member by node id, an unambiguous beginning of one, hostname or overlay address.

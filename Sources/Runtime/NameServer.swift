@@ -11,6 +11,12 @@ package struct NameServerConfiguration: Sendable {
     /// The port on overlay addresses.
     package var port: UInt16
     package var upstreams: [SocketAddress]
+    /// Files in the form of resolv.conf that name the upstreams, instead of ``upstreams``; the first
+    /// that names others than this server counts, and changes are noticed.
+    package var upstreamFiles: [String] = []
+    /// The upstreams, of routes too, that are asked over TLS, each with the name that its
+    /// certificate must be for; an empty one stands for the address.
+    package var secureUpstreams: [SocketAddress: String] = [:]
     /// Who may ask; everybody who reaches the addresses when empty.
     package var clients: [IPPrefix]
     package var cacheCapacity: Int
@@ -70,15 +76,18 @@ package final class NameServer: Sendable {
         self.warn = warn
         mailbox = try NameServerMailbox()
         state = Mutex(State(thread: nil, upstreams: configuration.upstreams))
-        let resolver = Resolver(
-            table: table,
-            configuration: ResolverConfiguration(
-                localSuffixes: configuration.localSuffixes, clients: configuration.clients,
-                cacheCapacity: configuration.cacheCapacity,
-                queriesPerSecond: configuration.queriesPerSecond,
-                logsQueries: configuration.queryLog != nil))
+        var settings = ResolverConfiguration(
+            localSuffixes: configuration.localSuffixes, clients: configuration.clients,
+            cacheCapacity: configuration.cacheCapacity,
+            queriesPerSecond: configuration.queriesPerSecond,
+            logsQueries: configuration.queryLog != nil)
+        settings.secureUpstreams = Set(configuration.secureUpstreams.keys)
+        let resolver = Resolver(table: table, configuration: settings)
         let loop = try NameServerLoop(
-            resolver: resolver, mailbox: mailbox, queryLog: configuration.queryLog)
+            resolver: resolver, mailbox: mailbox,
+            certificateNames: configuration.secureUpstreams.filter { !$0.value.isEmpty },
+            upstreamFiles: configuration.upstreamFiles,
+            queryLog: configuration.queryLog)
         let thread = try WorkerThread(name: "evpn-names") { loop.run() }
         start(thread)
         listen(on: [])
@@ -149,13 +158,7 @@ package final class NameServer: Sendable {
     private func others(
         _ upstreams: [SocketAddress], than own: [SocketAddress]
     ) -> [SocketAddress] {
-        upstreams.filter { upstream in
-            !own.contains { listener in
-                listener.port == upstream.port
-                    && (listener.ip == upstream.ip
-                        || listener.ip.isUnspecified && upstream.ip.isLoopback)
-            }
-        }
+        upstreams.filter { !isOwn($0, own) }
     }
 
     /// Where the server listens now, with the ports that the kernel drew.
@@ -166,6 +169,9 @@ package final class NameServer: Sendable {
 
     package var counters: ResolverCounters { mailbox.counters }
 
+    /// Who is asked for names that are not the mesh's.
+    package var upstreams: [SocketAddress] { mailbox.upstreams }
+
     /// Ends the thread and closes all sockets; further calls do nothing.
     package func stop() {
         mailbox.post { $0.isStopping = true }
@@ -174,6 +180,14 @@ package final class NameServer: Sendable {
             return state.thread.take()
         }
         if let thread { thread.join() }
+    }
+}
+
+/// Whether a server that listens on `own` would ask itself at `upstream`.
+func isOwn(_ upstream: SocketAddress, _ own: [SocketAddress]) -> Bool {
+    own.contains { listener in
+        listener.port == upstream.port
+            && (listener.ip == upstream.ip || listener.ip.isUnspecified && upstream.ip.isLoopback)
     }
 }
 
@@ -207,7 +221,7 @@ final class NameServerMailbox: Sendable {
     }
 
     private let orders = Mutex(Orders())
-    private let latestCounters = Mutex(ResolverCounters())
+    private let latest = Mutex((counters: ResolverCounters(), upstreams: [SocketAddress]()))
     let doorbell: Doorbell
 
     init() throws(SystemCallError) {
@@ -228,9 +242,10 @@ final class NameServerMailbox: Sendable {
         }
     }
 
-    var counters: ResolverCounters { latestCounters.withLock { $0 } }
+    var counters: ResolverCounters { latest.withLock { $0.counters } }
+    var upstreams: [SocketAddress] { latest.withLock { $0.upstreams } }
 
-    func report(_ counters: ResolverCounters) {
-        latestCounters.withLock { $0 = counters }
+    func report(_ counters: ResolverCounters, _ upstreams: [SocketAddress]) {
+        latest.withLock { $0 = (counters, upstreams) }
     }
 }

@@ -1,6 +1,7 @@
 import LinuxIO
 import MeshBase
 import NetAddress
+import Transport
 
 /// A TCP connection that carries DNS messages behind two bytes of length (RFC 1035 section 4.2.2).
 /// Several queries may be under way at once, and replies go back in any order (RFC 7766).
@@ -12,6 +13,8 @@ final class NameConnection {
     /// Queries without a reply yet.
     var outstanding = 0
     var watched: ReadinessPoller.Interest = .input
+    /// Between the messages and the socket, towards upstreams that are asked so.
+    private let tls: TLSClientSession?
     private var input: [UInt8] = []
     private var output: [UInt8] = []
     private(set) var hasEnded = false
@@ -23,8 +26,14 @@ final class NameConnection {
     private static let inputLimit = 2 + 65_535 + 4096
     /// Replies that a client does not take; then nothing more is read from it.
     private static let outputLimit = 256 << 10
+    /// Bytes taken from the socket at a time.
+    private static let chunk = 4096
 
-    init(_ socket: StreamSocket, peer: SocketAddress, at now: BootInstant) {
+    init(
+        _ socket: StreamSocket, peer: SocketAddress, tls: TLSClientSession? = nil,
+        at now: BootInstant
+    ) {
+        self.tls = tls
         self.socket = socket
         self.peer = peer
         lastActivity = now
@@ -37,7 +46,11 @@ final class NameConnection {
         hasFailed || hasEnded && outstanding <= 0 && output.isEmpty
     }
 
+    /// Why the other side is not who it should be.
+    var secrecyFailure: String? { tls?.failure }
+
     var interest: ReadinessPoller.Interest {
+        takeSealed()
         var result: ReadinessPoller.Interest = []
         if !hasEnded, output.count < NameConnection.outputLimit { result.insert(.input) }
         if !output.isEmpty { result.insert(.output) }
@@ -48,8 +61,8 @@ final class NameConnection {
     func fill() {
         guard output.count < NameConnection.outputLimit else { return }
         while input.count < NameConnection.inputLimit {
-            switch socket.receive(into: &input, limit: 4096) {
-            case .moved(let count) where count == 4096: continue
+            switch receiveSome() {
+            case .moved(let count) where count == NameConnection.chunk: continue
             case .moved, .wouldBlock: return
             case .ended:
                 hasEnded = true
@@ -59,6 +72,18 @@ final class NameConnection {
                 return
             }
         }
+    }
+
+    private func receiveSome() -> StreamSocket.Outcome {
+        guard let tls else {
+            return socket.receive(into: &input, limit: NameConnection.chunk)
+        }
+        var sealed: [UInt8] = []
+        let outcome = socket.receive(into: &sealed, limit: NameConnection.chunk)
+        tls.receive(sealed, into: &input)
+        if tls.failure != nil { hasFailed = true }
+        if tls.hasEnded { hasEnded = true }
+        return outcome
     }
 
     /// The next complete message, without its length.
@@ -72,13 +97,22 @@ final class NameConnection {
     }
 
     func enqueue(_ message: [UInt8]) {
+        if let tls {
+            let length = [UInt8(truncatingIfNeeded: message.count >> 8)]
+            return tls.send(length + [UInt8(truncatingIfNeeded: message.count)] + message)
+        }
         output.append(UInt8(truncatingIfNeeded: message.count >> 8))
         output.append(UInt8(truncatingIfNeeded: message.count))
         output.append(contentsOf: message)
     }
 
+    private func takeSealed() {
+        if let tls { output += tls.takeOutput() }
+    }
+
     /// Sends what the kernel takes.
     func flush() {
+        takeSealed()
         while !output.isEmpty, !hasFailed {
             switch socket.send(output[...]) {
             case .moved(let count): output.removeFirst(count)

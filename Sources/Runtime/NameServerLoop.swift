@@ -2,29 +2,38 @@ import DNS
 import LinuxIO
 import MeshBase
 import NetAddress
+import Transport
 
 /// The thread of the name server: waits for sockets, feeds the ``Resolver``, carries out what it
 /// wants. Used by one thread alone.
 final class NameServerLoop: @unchecked Sendable {
-    private var resolver: Resolver
+    var resolver: Resolver
     private let mailbox: NameServerMailbox
-    private let poller: ReadinessPoller
+    let poller: ReadinessPoller
+    private var upstreamFile: UpstreamFile?
+    private var ownAddresses: [SocketAddress] = []
+    private let certificateNames: [SocketAddress: String]
+    /// The connection to each upstream that is asked over TLS.
+    var secureUpstreams: [SocketAddress: SecureUpstream] = [:]
+    var secureExchanges: [UInt64: SecureUpstream] = [:]
+    private lazy var secureContext = TLSClientContext()
     private let queryLog: (@Sendable (AnsweredQuery) -> Void)?
-    private var random = SystemRandom.generator()
-    private var endpoints: [UInt64: Endpoint] = [:]
+    var random = SystemRandom.generator()
+    var endpoints: [UInt64: Endpoint] = [:]
     private var listenerTokens: [ObjectIdentifier: [UInt64]] = [:]
     /// The token of the socket of each exchange.
     private var exchanges: [UInt64: UInt64] = [:]
-    private var actions: [ResolverAction] = []
+    var actions: [ResolverAction] = []
     private var nextToken: UInt64 = 1
     private var connectionCount = 0
 
-    private enum Endpoint {
+    enum Endpoint {
         case datagrams(NameListener)
         case streams(NameListener)
         case client(NameConnection)
         case upstreamDatagrams(DatagramSocket, exchange: UInt64, upstream: SocketAddress)
         case upstreamStream(NameConnection, exchange: UInt64, upstream: SocketAddress)
+        case upstreamSecure(SecureUpstream)
     }
 
     private static let doorbellToken: UInt64 = 0
@@ -35,9 +44,12 @@ final class NameServerLoop: @unchecked Sendable {
 
     init(
         resolver: Resolver, mailbox: NameServerMailbox,
+        certificateNames: [SocketAddress: String], upstreamFiles: [String],
         queryLog: (@Sendable (AnsweredQuery) -> Void)?
     ) throws(SystemCallError) {
         self.queryLog = queryLog
+        self.certificateNames = certificateNames
+        upstreamFile = upstreamFiles.isEmpty ? nil : UpstreamFile(upstreamFiles)
         self.resolver = resolver
         self.mailbox = mailbox
         poller = try ReadinessPoller()
@@ -47,6 +59,7 @@ final class NameServerLoop: @unchecked Sendable {
     func run() {
         while true {
             let events = poller.wait(milliseconds: patience())
+            lookForUpstreams()
             for event in events {
                 if event.token == NameServerLoop.doorbellToken {
                     guard takeOrders() else { return endpoints.removeAll() }
@@ -57,13 +70,16 @@ final class NameServerLoop: @unchecked Sendable {
             }
             endOverdue()
             carryOut()
-            mailbox.report(resolver.counters)
+            mailbox.report(resolver.counters, resolver.upstreams)
         }
     }
 
     private func patience() -> Int32 {
         let now = SystemClock.boot()
         var deadline = resolver.deadline
+        for upstream in secureUpstreams.values {
+            deadline = earlier(deadline, upstream.idleDeadline)
+        }
         if connectionCount > 0 {
             for case .client(let connection) in endpoints.values {
                 deadline = earlier(deadline, connection.idleDeadline)
@@ -74,6 +90,12 @@ final class NameServerLoop: @unchecked Sendable {
         return Int32(clamping: min(milliseconds, 60_000))
     }
 
+    private func lookForUpstreams() {
+        let own = ownAddresses
+        let found = upstreamFile?.look(at: SystemClock.boot()) { isOwn($0, own) }
+        if let found { resolver.setUpstreams(found) }
+    }
+
     // MARK: Orders
 
     /// False when the server shall stop.
@@ -81,7 +103,7 @@ final class NameServerLoop: @unchecked Sendable {
         let orders = mailbox.take()
         if let table = orders.table { resolver.table = table }
         if let forwarding = orders.forwarding {
-            resolver.setUpstreams(forwarding.upstreams)
+            if upstreamFile == nil { resolver.setUpstreams(forwarding.upstreams) }
             resolver.setRoutes(forwarding.routes)
         }
         if let listeners = orders.listeners { replaceListeners(listeners) }
@@ -89,6 +111,9 @@ final class NameServerLoop: @unchecked Sendable {
     }
 
     private func replaceListeners(_ listeners: [NameListener]) {
+        ownAddresses = listeners.map(\.localAddress)
+        upstreamFile?.forget()
+        lookForUpstreams()
         let wanted = Set(listeners.map(ObjectIdentifier.init))
         for (identity, tokens) in listenerTokens where !wanted.contains(identity) {
             for token in tokens { endpoints[token] = nil }
@@ -103,7 +128,7 @@ final class NameServerLoop: @unchecked Sendable {
         }
     }
 
-    private func watch(
+    func watch(
         _ descriptor: Int32, _ endpoint: Endpoint, _ interest: ReadinessPoller.Interest = .input
     ) -> UInt64? {
         let token = nextToken
@@ -129,6 +154,7 @@ final class NameServerLoop: @unchecked Sendable {
             receiveReplies(socket, exchange, upstream)
         case .upstreamStream(let connection, let exchange, let upstream):
             converse(connection, event, exchange, upstream)
+        case .upstreamSecure(let upstream): converse(upstream, event)
         case nil: break
         }
     }
@@ -246,7 +272,7 @@ final class NameServerLoop: @unchecked Sendable {
         }
     }
 
-    private func fail(_ exchange: UInt64) {
+    func fail(_ exchange: UInt64) {
         resolver.exchangeFailed(
             exchange, at: SystemClock.boot(), random: &random, into: &actions)
     }
@@ -256,6 +282,7 @@ final class NameServerLoop: @unchecked Sendable {
         if let deadline = resolver.deadline, deadline <= now {
             resolver.timeout(at: now, random: &random, into: &actions)
         }
+        for upstream in secureUpstreams.values where upstream.isIdle(at: now) { close(upstream) }
         guard connectionCount > 0 else { return }
         for case .client(let connection) in endpoints.values where connection.idleDeadline <= now {
             close(connection)
@@ -264,7 +291,7 @@ final class NameServerLoop: @unchecked Sendable {
 
     // MARK: Actions
 
-    private func carryOut() {
+    func carryOut() {
         // Opening a socket may fail and add further actions.
         var next = 0
         while next < actions.count {
@@ -273,7 +300,11 @@ final class NameServerLoop: @unchecked Sendable {
             case .queryUpstream(let exchange, let upstream, let transport, let bytes):
                 open(exchange, upstream, transport, bytes)
             case .closeExchange(let exchange):
-                if let token = exchanges.removeValue(forKey: exchange) { endpoints[token] = nil }
+                if secureExchanges.removeValue(forKey: exchange)?.forget(exchange) == nil,
+                    let token = exchanges.removeValue(forKey: exchange)
+                {
+                    endpoints[token] = nil
+                }
             case .dropped: break
             case .answered(let line): queryLog?(line)
             }
@@ -290,7 +321,7 @@ final class NameServerLoop: @unchecked Sendable {
             connection.outstanding -= 1
             connection.enqueue(bytes)
             settle(connection)
-        case .streams, .upstreamDatagrams, .upstreamStream, nil: break
+        case .streams, .upstreamDatagrams, .upstreamStream, .upstreamSecure, nil: break
         }
     }
 
@@ -318,9 +349,40 @@ final class NameServerLoop: @unchecked Sendable {
                     socket.descriptor,
                     .upstreamStream(connection, exchange: exchange, upstream: upstream),
                     [.input, .output])
+            case .tls: try openSecure(exchange, upstream, bytes)
             }
         } catch {
             fail(exchange)
         }
+    }
+
+    /// Sends over the one connection to the upstream, which is made when there is none.
+    private func openSecure(
+        _ exchange: UInt64, _ address: SocketAddress, _ bytes: [UInt8]
+    ) throws(SystemCallError) {
+        let upstream: SecureUpstream
+        if let known = secureUpstreams[address], known.isUsable {
+            upstream = known
+        } else {
+            let name = certificateNames[address]
+            guard let secureContext,
+                let session = TLSClientSession(
+                    secureContext, name: name ?? "\(address.ip)", isAddress: name == nil)
+            else { return fail(exchange) }
+            let connection = NameConnection(
+                try StreamSocket(connectingTo: address), peer: address, tls: session,
+                at: SystemClock.boot())
+            upstream = SecureUpstream(connection, address)
+            connection.watched = [.input, .output]
+            guard
+                let token = watch(
+                    connection.socket.descriptor, .upstreamSecure(upstream), [.input, .output])
+            else { return fail(exchange) }
+            connection.token = token
+            secureUpstreams[address] = upstream
+        }
+        secureExchanges[exchange] = upstream
+        upstream.ask(exchange, bytes, at: SystemClock.boot())
+        settle(upstream)
     }
 }

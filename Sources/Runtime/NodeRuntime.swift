@@ -1,4 +1,5 @@
 import ClusterPlan
+import Consensus
 import DNS
 import DataPlane
 import Ledger
@@ -20,13 +21,14 @@ import WireGuard
 ///     UDP socket, state directory, forwarding table, interface, name server, executor
 package actor NodeRuntime {
     private nonisolated let thread: ControlThread
-    private var node: Node
+    var node: Node
     private let store: NodeStore
     private let dataPlane: PacketPlane
     private let interface: OverlayInterface?
     private let multicast: MulticastService?
     private let changes: NetworkWatcher
-    private let nameServer: NameServer?
+    let nameServer: NameServer?
+    private let resolverIntegration: ResolverIntegration?
     private let executor: any HostExecuting
     private let logger: Logger
     private var forwardingIsDirty = true
@@ -51,6 +53,7 @@ package actor NodeRuntime {
         multicast = parts.multicast
         changes = parts.changes
         nameServer = parts.nameServer
+        resolverIntegration = parts.resolverIntegration
         executor = parts.executor
         logger = parts.logger
     }
@@ -152,7 +155,7 @@ package actor NodeRuntime {
 
     // MARK: - Actions
 
-    private func carryOut(_ actions: [NodeAction], at now: Now) {
+    func carryOut(_ actions: [NodeAction], at now: Now) {
         // Entries that arrive together reach the disk together, and before anything that may
         // depend on them leaves.
         var entries: [[UInt8]] = []
@@ -214,9 +217,14 @@ package actor NodeRuntime {
             logger.error("\(error)")
         }
         nameServer?.listen(ipv4: ipv4, ipv6: ipv6)
+        if let resolverIntegration {
+            let servers = [ipv4, ipv6].compactMap { $0 }
+            // It talks to other programs and waits for them.
+            try? WorkerThread(name: "evpn-resolver") { resolverIntegration.apply(servers) }.detach()
+        }
     }
 
-    private func publish() {
+    func publish() {
         if forwardingIsDirty {
             forwardingIsDirty = false
             dataPlane.publish(
@@ -238,6 +246,17 @@ package actor NodeRuntime {
     /// Feeds what a host command came to.
     package func report(_ report: HostReport) {
         step(.host(report))
+        publish()
+    }
+
+    /// Does what an operator wants; what it leads to is durable when this returns.
+    ///
+    /// - Throws: ``FoundingRefusal`` with the reason; nothing changed then.
+    package func fulfil(_ wish: OperatorWish) throws(FoundingRefusal) {
+        let now = SystemClock.now()
+        var actions: [NodeAction] = []
+        try node.fulfil(wish, at: now, into: &actions)
+        carryOut(actions, at: now)
         publish()
     }
 
@@ -295,6 +314,21 @@ package actor NodeRuntime {
         try node.delete(bucket: bucket, key: key, at: now, into: &actions)
         carryOut(actions, at: now)
         publish()
+    }
+
+    /// Begins to leave the datastore for good.
+    package func leaveCluster() throws(ClusterLeaveProblem) {
+        let now = SystemClock.now()
+        var actions: [NodeAction] = []
+        var problem: ClusterLeaveProblem?
+        do throws(ClusterLeaveProblem) {
+            try node.leaveCluster(at: now, into: &actions)
+        } catch {
+            problem = error
+        }
+        carryOut(actions, at: now)
+        publish()
+        if let problem { throw problem }
     }
 
     /// Says goodbye and ends the loop a moment later, so that the goodbyes are on the wire.

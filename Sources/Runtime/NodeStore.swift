@@ -114,7 +114,11 @@ final class NodeStore {
 
     /// Whether a datastore was ever set up beside this state.
     var hasClusterData: Bool {
-        let path = directory.path(of: "cluster/record")
+        exists(directory.path(of: "cluster/record"))
+    }
+
+    /// Whether anything is at an absolute path.
+    func exists(_ path: String) -> Bool {
         let status = try? directory.fileSystem.status(of: path)
         return status.flatMap { $0 } != nil
     }
@@ -138,6 +142,8 @@ final class NodeStore {
     func certificate(
         for identity: NodeIdentity, wantsVoter: Bool, token: NetworkToken
     ) throws -> MembershipCertificate {
+        let key = identity.signingKey
+        let mayVote = wantsVoter && token.issuer(for: [.member, .voter], of: key) != nil
         var serial: UInt64 = 1
         if let stored = try membership.load()?.payload,
             let known = try? MembershipCertificate(decoding: stored)
@@ -145,13 +151,12 @@ final class NodeStore {
             guard (try? known.verify(meshID: token.meshID, root: token.root)) != nil else {
                 throw ServiceProblem.otherMesh(path: directory.path)
             }
-            let hasRoles = known.roles.contains(.voter) || !(wantsVoter && token.grantsVoters)
+            let hasRoles = known.roles.contains(.voter) || !mayVote
             if known.nodeID == identity.node, hasRoles { return known }
             serial = known.serial + 1
         }
-        let roles: MembershipRoles =
-            wantsVoter && token.grantsVoters ? [.member, .voter] : .member
-        guard let issuer = token.issuer(for: roles) else { throw ServiceProblem.noIssuer }
+        let roles: MembershipRoles = mayVote ? [.member, .voter] : .member
+        guard let issuer = token.issuer(for: roles, of: key) else { throw ServiceProblem.noIssuer }
         let certificate = try MembershipCertificate.issue(
             nodeID: identity.node, staticKey: identity.staticKey.publicKey, roles: roles,
             serial: serial, meshID: token.meshID, delegation: issuer.delegation,

@@ -21,7 +21,9 @@ struct TunnelControl {
     private var isChanged = true
 
     /// Everything is made here and the packet threads run when it returns.
-    init(_ configuration: TunnelConfiguration, interfaceName: String) throws(TunnelProblem) {
+    init(
+        _ configuration: TunnelConfiguration, interfaceName: String, shards: Int
+    ) throws(TunnelProblem) {
         device = TunnelDevice(privateKey: configuration.privateKey, lastTimestamp: nil)
         for settings in configuration.peers {
             if settings.allowedIPs.contains(where: { $0.length == 0 }) {
@@ -38,13 +40,13 @@ struct TunnelControl {
                 ForwardingPeer(
                     key: settings.publicKey, endpoint: endpoint, prefixes: settings.allowedIPs))
         }
-        let socket = try TunnelControl.openSocket(configuration)
-        interface = try TunnelInterface(configuration, name: interfaceName)
-        let tun = interface.tun
+        let sockets = try TunnelControl.openSockets(configuration, shards)
+        interface = try TunnelInterface(configuration, name: interfaceName, queueCount: shards)
+        let queues = interface.queues
         plane = try TunnelProblem.wrapping { () throws(SystemCallError) in
             let plane = try PacketPlane(
                 DataPlaneConfiguration(
-                    device: tun, socket: socket, mtu: configuration.mtu,
+                    devices: queues, sockets: sockets, mtu: configuration.mtu,
                     peerCapacity: max(1, configuration.peers.count)))
             try plane.start()
             return plane
@@ -171,12 +173,13 @@ struct TunnelControl {
         return first
     }
 
-    private static func openSocket(_ configuration: TunnelConfiguration) throws(TunnelProblem)
-        -> UDPSocket
-    {
+    private static func openSockets(
+        _ configuration: TunnelConfiguration, _ count: Int
+    ) throws(TunnelProblem) -> [UDPSocket] {
         do throws(SystemCallError) {
-            return try UDPSocket(
-                port: configuration.listenPort, firewallMark: configuration.firewallMark)
+            return try UDPSocket.group(
+                of: count, port: configuration.listenPort,
+                firewallMark: configuration.firewallMark)
         } catch {
             if error.isAddressInUse { throw .portTaken(configuration.listenPort) }
             throw .system(error)

@@ -51,7 +51,7 @@ extension Simulation {
         var uncertified = 0
         for machine in machines where machine.host.isRunning {
             switch machine.disk.datastore {
-            case .none:
+            case .none, .retired, .foreign:
                 report("\(machine.name) runs a datastore without data")
             case .founding(let cluster):
                 guard machine.clock.local(now) < machine.host.deadline else { continue }
@@ -92,7 +92,7 @@ extension Simulation {
                 report("\(machine.name) admits a machine without READY")
             }
         case .inspect, .extendDeadline, .stop, .setAside, .makeRequest, .startJoined, .startAgent,
-            .restartExisting, .probe, .evict:
+            .restartExisting, .probe, .evict, .expel, .retire:
             break
         }
     }

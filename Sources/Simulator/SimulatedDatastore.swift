@@ -75,6 +75,16 @@ struct SimulatedDatastores {
                 clusters[cluster]?.members.removeAll { $0.id == memberID && !$0.isStarted }
             }
             return .evicted(memberID: memberID)
+        case .expel(let leaver, let nonce):
+            for cluster in clusters.keys {
+                clusters[cluster]?.members.removeAll { $0.name == leaver.name }
+                clusters[cluster]?.agents.removeAll { $0.name == leaver.name }
+            }
+            return .expelled(leaver.node, nonce: nonce)
+        case .retire:
+            disk.datastore = .retired
+            isRunning = false
+            return .retired
         }
     }
 
@@ -92,7 +102,7 @@ struct SimulatedDatastores {
         case .founding(let known) where known.generation == generation:
             isRunning = true
             return .founded(known)
-        case .founding, .server, .agent:
+        case .founding, .server, .agent, .retired, .foreign:
             return .foundingFailed(generation: generation, reason: "other data is on the disk")
         case .none:
             break
@@ -174,7 +184,7 @@ struct SimulatedDatastores {
         case .agent(let cluster):
             isRunning = true
             return .running(cluster, .agent)
-        case .none, .founding:
+        case .none, .founding, .foreign, .retired:
             return .startFailed(.removed, reason: "nothing to start")
         }
     }
@@ -185,7 +195,7 @@ struct SimulatedDatastores {
             guard let known = clusters[cluster] else { return .unobservable(reason: "unknown") }
             return .observed(
                 Observation(isHealthy: true, members: known.members, agents: known.agents))
-        case .none:
+        case .none, .foreign, .retired:
             return .unobservable(reason: "no datastore")
         }
     }

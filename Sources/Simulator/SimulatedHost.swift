@@ -26,7 +26,8 @@ struct SimulatedHost {
         case .startJoined: .milliseconds(1_200)
         case .admit: .milliseconds(700)
         case .startAgent, .restartExisting: .milliseconds(300)
-        case .inspect, .extendDeadline, .release, .stop, .setAside, .makeRequest, .probe, .evict:
+        case .inspect, .extendDeadline, .release, .stop, .setAside, .makeRequest, .probe, .evict,
+            .expel, .retire:
             .milliseconds(20)
         }
     }
@@ -66,7 +67,7 @@ extension Simulation {
                     .foundingFailed(generation: generation, reason: "interrupted"), on: machine)
             case .startJoined, .startAgent, .restartExisting:
                 schedule(.startFailed(.transient, reason: "interrupted"), on: machine)
-            case .admit, .inspect, .makeRequest, .probe, .evict:
+            case .admit, .inspect, .makeRequest, .probe, .evict, .expel, .retire:
                 schedule(.failed(reason: "interrupted"), on: machine)
             case .release, .setAside, .stop, .extendDeadline:
                 if let report = perform(command, on: machine) { schedule(report, on: machine) }
@@ -112,7 +113,7 @@ extension Simulation {
         switch command {
         case .inspect, .extendDeadline, .release, .stop, .setAside: false
         case .found, .makeRequest, .admit, .startJoined, .startAgent, .restartExisting, .probe,
-            .evict:
+            .evict, .expel, .retire:
             chance(faults.hostFailure)
         }
     }
@@ -129,7 +130,8 @@ extension Simulation {
                 joiner: admission.joiner.node, nonce: admission.nonce, .unhealthy)
         case .probe:
             return .unobservable(reason: reason)
-        case .inspect, .extendDeadline, .release, .stop, .setAside, .makeRequest, .evict:
+        case .inspect, .extendDeadline, .release, .stop, .setAside, .makeRequest, .evict,
+            .expel, .retire:
             return .failed(reason: reason)
         }
     }

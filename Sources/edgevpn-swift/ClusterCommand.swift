@@ -4,7 +4,10 @@ import HTTPAPI
 struct ClusterCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "cluster", abstract: "The founding and the datastore.",
-        subcommands: [Status.self], defaultSubcommand: Status.self)
+        subcommands: [
+            Status.self, Explain.self, Init.self, Takeover.self, Reset.self, Leave.self,
+            Kubeconfig.self, MayStart.self,
+        ], defaultSubcommand: Status.self)
 
     struct Status: AsyncParsableCommand {
         static let configuration = CommandConfiguration(

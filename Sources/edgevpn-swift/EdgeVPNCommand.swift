@@ -1,6 +1,7 @@
 import ArgumentParser
 import ClusterHost
 import Glibc
+import Runtime
 
 /// The program: one file per subcommand beside this one.
 struct EdgeVPNCommand: AsyncParsableCommand {
@@ -31,6 +32,9 @@ enum Program {
     static func main() async {
         if CommandLine.arguments.dropFirst().first == supervisorArgument {
             exit(superviseDatastore(CommandLine.arguments))
+        }
+        if CommandLine.arguments.dropFirst().first == ResolverIntegration.guardArgument {
+            exit(ResolverIntegration.runGuard(Array(CommandLine.arguments.dropFirst(2))))
         }
         let input = ProcessInput.current
         if input.hadTokenArgument {

@@ -18,16 +18,20 @@ struct NodeControl: ControlHandle {
     /// The mesh's DNS zone, without a dot at its end.
     let zone: String
 
-    private var runtime: NodeRuntime { slot.runtime }
+    var runtime: NodeRuntime { slot.runtime }
 
     func status() async -> StatusModel {
         let status = await runtime.status()
-        return StatusModel(
+        var model = StatusModel(
             node: NodeModel(
                 id: "\(status.id)", hostname: status.hostname,
                 ipv4: status.ipv4.map { "\($0)" }, ipv6: "\(status.ipv6)",
                 port: Int(status.port), version: EdgeVPNCommand.version),
-            peers: status.peers.map(peerModel), cluster: clusterModel(status))
+            peers: status.peers.map { peerModel($0, names: status.names) },
+            cluster: clusterModel(status))
+        if status.natBehaviour != .unknown { model.node.nat = status.natBehaviour.rawValue }
+        if !status.observed.isEmpty { model.node.observed = status.observed.map { "\($0)" } }
+        return model
     }
 
     func clusterStatus() async -> ClusterStatusModel {
@@ -39,7 +43,43 @@ struct NodeControl: ControlHandle {
             certificates: [status.founding.claimCertificate, status.founding.readyCertificate]
                 .compactMap { $0 }.map(decisionModel),
             hostnames: Dictionary(hostnames) { first, _ in first },
-            endpoints: addresses.isEmpty ? nil : addresses.map { "https://\($0):2379" })
+            endpoints: addresses.isEmpty ? nil : addresses.map { "https://\($0):2379" },
+            meshID: status.meshID.hex, policyHash: status.policy.map { $0.hash.bytes.hex },
+            explanation: ExplanationModel(
+                facts: status.explanation.facts, next: status.explanation.next))
+    }
+
+    func clusterOrder(_ order: ClusterOrderModel) async throws(ControlFailure)
+        -> ClusterStatusModel
+    {
+        let wish: OperatorWish
+        switch order.order {
+        case .found: wish = .found
+        case .takeover: wish = .takeOver
+        case .reset:
+            guard let text = order.resetBase64, let bytes = decodeBase64(text) else {
+                throw ControlFailure(
+                    .invalid, "the order carries no reset", fix: "send resetBase64")
+            }
+            wish = .reset(bytes)
+        }
+        do throws(FoundingRefusal) {
+            try await runtime.fulfil(wish)
+        } catch {
+            throw ControlFailure(
+                .refused, "\(error)", fix: "`cluster explain` says what would help")
+        }
+        return await clusterStatus()
+    }
+
+    func leaveCluster() async throws(ControlFailure) {
+        do throws(ClusterLeaveProblem) {
+            try await runtime.leaveCluster()
+        } catch {
+            throw ControlFailure(
+                .refused, error.text,
+                fix: "`edgevpn-swift cluster status` tells who is in the cluster")
+        }
     }
 
     func ping(_ node: String, timeoutMilliseconds: Int) async throws(ControlFailure) -> PingModel {
@@ -63,7 +103,8 @@ struct NodeControl: ControlHandle {
             name: "\(status.hostname).\(zone)",
             addresses: [status.ipv4, status.ipv6].compactMap { $0 }.map { "\($0)" },
             id: "\(status.id)")
-        let others = status.peers.compactMap { peer in
+        let there = status.peers.filter { $0.state != .dead && $0.state != .left }
+        let others = there.compactMap { peer in
             peer.hostname.map { hostname in
                 NameModel(
                     name: "\(hostname).\(zone)",
@@ -128,7 +169,7 @@ final class RuntimeSlot: Sendable {
     }
 }
 
-private func peerModel(_ peer: MemberStatus) -> PeerModel {
+private func peerModel(_ peer: MemberStatus, names: [NodeID: String]) -> PeerModel {
     let state: PeerModel.State =
         switch peer.state {
         case .unknown: .known
@@ -143,7 +184,7 @@ private func peerModel(_ peer: MemberStatus) -> PeerModel {
         case .aes256GCM: "aes-256-gcm"
         case nil: nil
         }
-    return PeerModel(
+    var model = PeerModel(
         id: "\(peer.id)", hostname: peer.hostname, ipv4: peer.ipv4.map { "\($0)" },
         ipv6: "\(peer.ipv6)", state: state,
         path: peer.endpoint.map { $0.isRelayed ? .relay : .direct },
@@ -151,6 +192,20 @@ private func peerModel(_ peer: MemberStatus) -> PeerModel {
         rttMs: peer.roundTrip.map { $0.inSeconds * 1_000 },
         lastHandshakeSeconds: peer.sinceHandshake?.inSeconds, rxBytes: peer.receivedBytes,
         txBytes: peer.sentBytes, suite: suite)
+    if let path = peer.path, path.address != nil {
+        model.relay = path.relay.map { names[$0] ?? $0.short }
+        model.pathReason = path.reason.rawValue
+        model.ways = path.ways.filter(\.isLive).map {
+            WayModel(
+                address: $0.address.isRelayed ? "relayed" : "\($0.address)",
+                rttMs: $0.roundTrip.map { $0.inSeconds * 1_000 }, lost: $0.lost)
+        }
+        if model.rttMs == nil {
+            model.rttMs = path.ways.first { $0.address == path.address }?.roundTrip
+                .map { $0.inSeconds * 1_000 }
+        }
+    }
+    return model
 }
 
 private func clusterModel(_ status: NodeStatus) -> ClusterModel {
@@ -209,7 +264,7 @@ private func entryModel(_ entry: LedgerEntry) -> LedgerEntryModel {
         value: entry.value)
 }
 
-private func failure(_ problem: LedgerProblem) -> ControlFailure {
+func failure(_ problem: LedgerProblem) -> ControlFailure {
     switch problem {
     case .bucket:
         ControlFailure(

@@ -22,7 +22,10 @@ enum NodeLauncher {
         let server = try await bindAPI(config.api, NodeControl(slot: slot, zone: zone))
         let service: NodeService
         do {
-            service = try await startService(nodeSettings(config, token: token), logger)
+            var settings = nodeSettings(config, token: token)
+            let k3s = k3sSettings(config, zone: zone)
+            settings.datastorePaths = k3s.map(\.datastorePaths) ?? []
+            service = try await startService(settings, k3s: k3s, logger)
         } catch {
             await server?.abandon()
             throw error
@@ -51,7 +54,13 @@ enum NodeLauncher {
 
     /// A node that cannot run the datastore must not win the claim to found it.
     private static func checkDatastore(_ config: NodeConfig) throws(CommandFailure) {
-        guard config.cluster == .etcd, config.role != .none else { return }
+        guard config.cluster != .none, config.role != .none else { return }
+        if config.cluster == .k3s {
+            guard locateProgram(config.k3sBinary ?? "k3s") == nil else { return }
+            throw .operating(
+                "--cluster k3s: \(config.k3sBinary ?? "k3s") not found",
+                fix: "install k3s, name it with --k3s-binary, or say --role none")
+        }
         let programs = config.role == .agent ? ["etcdctl"] : ["etcd", "etcdctl"]
         let missing = programs.filter { locateProgram($0) == nil }
         guard missing.isEmpty else {
@@ -74,19 +83,18 @@ enum NodeLauncher {
     }
 
     /// A directory on a disk that is not mounted yet is waited for; nothing is made in its place.
-    private static func startService(_ settings: NodeSettings, _ logger: Logger) async throws
-        -> NodeService
-    {
+    private static func startService(
+        _ settings: NodeSettings, k3s: K3sSettings?, _ logger: Logger
+    ) async throws -> NodeService {
         var hasTold = false
         while true {
             do {
                 return try NodeService(settings, logger: logger) { directory, key, report in
-                    EtcdExecutor(
-                        ClusterExecutor(
-                            settings: ClusterExecutor.Settings(
-                                directory: "\(directory)/cluster", privateKey: key,
-                                clusterToken: "edgevpn-\(settings.token.meshID.hex)"),
-                            report: report))
+                    var host = ClusterExecutor.Settings(
+                        directory: "\(directory)/cluster", privateKey: key,
+                        clusterToken: "edgevpn-\(settings.token.meshID.hex)")
+                    host.k3s = k3s
+                    return LocalExecutor(ClusterExecutor(settings: host, report: report))
                 }
             } catch let problem as ServiceProblem {
                 guard problem.isWorthWaiting else { throw CommandFailure(problem) }
@@ -97,12 +105,29 @@ enum NodeLauncher {
         }
     }
 
+    private static func k3sSettings(_ config: NodeConfig, zone: String) -> K3sSettings? {
+        guard config.cluster == .k3s, let interface = config.interfaceName else { return nil }
+        let isUnit =
+            config.initSystem == .systemd
+            || config.initSystem == .auto && systemdKnows(unit: "k3s")
+        let places = K3sPlaces(
+            dataDirectory: config.k3sDataDirectory, configDirectory: config.k3sConfigDirectory)
+        return K3sSettings(
+            program: config.k3sBinary ?? "k3s",
+            dataDirectory: config.k3sDataDirectory ?? K3sSettings.defaultDataDirectory,
+            configDirectory: config.k3sConfigDirectory ?? K3sSettings.defaultConfigDirectory,
+            interface: interface, apiNames: ["api.\(zone)"],
+            keeper: isUnit ? .systemd : .supervise,
+            gate: places.gate(stateDirectory: config.stateDirectory))
+    }
+
     private static func nodeSettings(_ config: NodeConfig, token: NetworkToken) -> NodeSettings {
         var settings = NodeSettings(token: token, hostname: config.hostname)
         settings.stateDirectory = config.stateDirectory
         settings.interfaceName = config.interfaceName
         settings.fixedIPv4 = config.address?.address
         settings.listenPort = config.listenPort
+        settings.shards = config.shards
         settings.peers = config.peers.map { ($0.host, $0.port) }
         settings.usesLocalDiscovery = config.usesMulticastDNS
         settings.names =
@@ -119,10 +144,14 @@ enum NodeLauncher {
             case .bitsPerSecond(let bits): .limited(bytesPerSecond: bits / 8)
             }
         settings.upstreams = config.dnsUpstreams
+        settings.routes = config.dnsRoutes
+        settings.logsQueries = config.logsDNSQueries
+        settings.resolverIntegration = config.dnsIntegration
         settings.clusterKind =
             switch config.cluster {
             case .none: .none
             case .etcd: .etcd
+            case .k3s: .k3s
             }
         settings.clusterRole =
             switch config.role {
@@ -136,7 +165,7 @@ enum NodeLauncher {
 }
 
 /// The executor of ClusterHost as the runtime wants it.
-private struct EtcdExecutor: HostExecuting {
+private struct LocalExecutor: HostExecuting {
     private let executor: ClusterExecutor
 
     init(_ executor: ClusterExecutor) {

@@ -1,11 +1,13 @@
 import ArgumentParser
+import Cryptography
 import HTTPAPI
+import MeshBase
 import MeshNode
 
 struct TokenCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "token", abstract: "Make a token, see what one grants, make it weaker.",
-        subcommands: [TokenNewCommand.self, Show.self, Grow.self])
+        subcommands: [TokenNewCommand.self, Show.self, Grow.self, Voter.self])
 
     struct Show: ParsableCommand {
         static let configuration = CommandConfiguration(
@@ -37,6 +39,62 @@ struct TokenCommand: AsyncParsableCommand {
     }
 }
 
+extension TokenCommand {
+    struct Voter: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "voter",
+            abstract: "Print a token that names one machine a voter, in mode voters.",
+            discussion: """
+                In mode voters no key in the token can make a voter; the admin key names each one. \
+                Run `id` on the machine, then this where the admin key is. Give the machine what \
+                it prints, or name all voters one after the other and give every machine the \
+                last one: only the named machines can use it to vote.
+                """)
+
+        @Argument(help: ArgumentHelp("The machine's node id.", valueName: "id"))
+        var id: String
+
+        @Option(
+            name: .long, help: ArgumentHelp("The file of `token new`.", valueName: "file"))
+        var adminKey: String
+
+        @OptionGroup var token: TokenOptions
+
+        func run() throws {
+            guard let bytes = [UInt8](hex: id), let key = Bytes32(bytes) else {
+                throw CommandFailure.mistake(
+                    "ID", "a node id has 64 hexadecimal digits",
+                    fix: "run `edgevpn-swift id` on that machine")
+            }
+            let token = try token.read()
+            guard token.policy?.mode == .voters else {
+                throw CommandFailure.mistake(
+                    "--token-file", "this token's machines vote without being named",
+                    fix: "make one with `token new --genesis voters --nodes T --admin-key FILE`")
+            }
+            let admin = try AdminKeyFile.read(adminKey)
+            let granted: NetworkToken
+            do throws(TokenProblem) {
+                granted = try token.granting(voter: NodeID(key), rootKey: admin.rootKey)
+            } catch .badField {
+                throw CommandFailure.refused(
+                    "the token names as many voters as a policy can have",
+                    fix: "begin with the token of `token new` again")
+            } catch {
+                throw CommandFailure.mistake(
+                    "--admin-key", "this key is another mesh's",
+                    fix: "use the file that was made together with the token")
+            }
+            if let policy = token.policy, granted.voterGrants.count > policy.identityLimit {
+                throw CommandFailure.refused(
+                    "the policy lets \(policy.identityLimit) machines vote, replaced ones included",
+                    fix: "name fewer voters; more would stop the founding with an alarm")
+            }
+            print(granted.text)
+        }
+    }
+}
+
 /// What a token says, without anything that would let its reader in.
 struct TokenSummary: Codable {
     struct Policy: Codable {
@@ -59,6 +117,8 @@ struct TokenSummary: Codable {
     var peers: [String]
     /// `voter` and `member`: what its holder may become.
     var grants: [String]
+    /// The node ids that the mesh root named voters; absent unless the mode is `voters`.
+    var voters: [String]?
     var policy: Policy?
 
     init(_ token: NetworkToken) {
@@ -71,6 +131,7 @@ struct TokenSummary: Codable {
         epoch = Int(token.epoch)
         peers = token.peerHints
         grants = token.grantsVoters ? ["member", "voter"] : ["member"]
+        if token.policy?.mode == .voters { voters = token.voterGrants.map { "\($0.issuer)" } }
         policy = token.policy.map { policy in
             let mode =
                 switch policy.mode {
@@ -107,6 +168,9 @@ struct TokenSummary: Codable {
             ])
         } else {
             rows.append(["founding", "refused: the token has no policy (token new --nodes N)"])
+        }
+        if let voters {
+            rows.append(["voters", voters.isEmpty ? "none named" : voters.joined(separator: ", ")])
         }
         rows.append(["secrets", "discovery, admission, issuer keys (not shown)"])
         return table(["", ""], rows).split(separator: "\n").dropFirst().joined(separator: "\n")

@@ -33,10 +33,18 @@ struct TokenNewCommand: ParsableCommand {
             "Voters that may lose their disk. Default 1, or 0 for one node.", valueName: "count"))
     var diskLosses: String?
 
-    @Option(name: .long, help: "When voters give up on a founder: manual.")
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "When voters give up on a silent founder: manual, or after MINUTES.",
+            valueName: "manual|minutes"))
     var takeover = "manual"
 
-    @Option(name: .long, help: "Who may found: count or designated:ID.")
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Who may found: count, voters, designated:ID, single or external.",
+            valueName: "mode"))
     var genesis: String?
 
     @Option(
@@ -119,21 +127,28 @@ struct TokenNewCommand: ParsableCommand {
             return nil
         }
         let before = problems.count
-        let limit = number("--nodes", nodes)
+        let limit = number("--nodes", nodes) ?? (genesis == "single" ? 1 : nil)
         let losses = number("--disk-losses", diskLosses)
         let serverCount = number("--servers", servers)
         let areNumbers = problems.count == before
         let mode = mode(&problems)
+        var giveUp = GenesisPolicy.Takeover.manual
         if takeover != "manual" {
-            problems.append(
-                ConfigProblem(
-                    path: "--takeover", message: "this version gives up on a founder by hand only",
-                    fix: "say manual, or leave it out"))
+            if let minutes = Int(takeover), (1...GenesisPolicy.takeoverMaximum).contains(minutes) {
+                giveUp = .minutes(minutes)
+            } else {
+                problems.append(
+                    ConfigProblem(
+                        path: "--takeover",
+                        message: "this is neither manual nor a number of minutes up to "
+                            + "\(GenesisPolicy.takeoverMaximum)", fix: "such as 30"))
+            }
         }
         guard areNumbers else { return nil }
         guard let limit else {
             let given = [
                 ("--servers", servers), ("--disk-losses", diskLosses), ("--genesis", genesis),
+                ("--takeover", takeover == "manual" ? nil : takeover),
             ].filter { $0.1 != nil }
             for (option, _) in given {
                 problems.append(
@@ -144,7 +159,21 @@ struct TokenNewCommand: ParsableCommand {
             return nil
         }
         let policy = GenesisPolicy(
-            mode: mode, voterLimit: limit, diskLosses: losses, servers: serverCount)
+            mode: mode, voterLimit: limit, diskLosses: losses, servers: serverCount,
+            takeover: giveUp)
+        if giveUp != .manual, policy.problems.isEmpty, policy.quorum >= policy.voterLimit {
+            problems.append(
+                ConfigProblem(
+                    path: "--takeover",
+                    message: "all \(limit) voters must agree, the silent founder included",
+                    fix: "allow fewer --disk-losses or more --nodes, or say manual"))
+        }
+        if mode == .voters, adminKey == nil {
+            problems.append(
+                ConfigProblem(
+                    path: "--admin-key", message: "in mode voters this key names every voter",
+                    fix: "name a new file for it"))
+        }
         for problem in policy.problems {
             problems.append(
                 ConfigProblem(
@@ -167,15 +196,17 @@ struct TokenNewCommand: ParsableCommand {
                     fix: "run `edgevpn-swift id` on that machine"))
             return .count
         }
-        let known = ["voters", "single", "external"].contains(genesis)
-        problems.append(
-            ConfigProblem(
-                path: "--genesis",
-                message: known
-                    ? "this version has no command that founds in mode \(genesis)"
-                    : "this is not a mode",
-                fix: "give count or designated:ID"))
-        return .count
+        switch genesis {
+        case "voters": return .voters
+        case "single": return .single
+        case "external": return .external
+        default:
+            problems.append(
+                ConfigProblem(
+                    path: "--genesis", message: "this is not a mode",
+                    fix: "give count, voters, designated:ID, single or external"))
+            return .count
+        }
     }
 
     /// Writes the root key where the user wants it, or warns that it is gone.
@@ -206,10 +237,40 @@ struct TokenNewCommand: ParsableCommand {
 
 /// The file that `--admin-key` makes; docs/protocols/token.md has its layout.
 enum AdminKeyFile {
+    private static let prefix = "evpnadmin1"
+
+    /// The root key in a file, for the mesh that it belongs to.
+    static func read(_ path: String, option: String = "--admin-key") throws(CommandFailure)
+        -> (rootKey: SigningKey, meshID: [UInt8])
+    {
+        var bytes: [UInt8]
+        do throws(ReadFailure) {
+            bytes = try readFile(path, limit: 1_024)
+        } catch {
+            throw .mistake(
+                option, "\(path) cannot be read: \(error.reason)", fix: "name a readable file")
+        }
+        defer { zeroize(&bytes) }
+        let words = String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isWhitespace)
+        guard words.count == 1, words[0].hasPrefix(prefix),
+            var layout = [UInt8](base64URL: words[0].dropFirst(prefix.count)), layout.count == 53
+        else {
+            throw .mistake(
+                option, "\(path) holds no admin key",
+                fix: "name the file that `token new --admin-key` made")
+        }
+        defer { zeroize(&layout) }
+        guard layout[0] == 1, sha256(Array(layout[..<49])).bytes.prefix(4) == layout[49...] else {
+            throw .mistake(option, "\(path) is garbled or cut off", fix: "use a copy of it")
+        }
+        let key = SigningKey(seed: SecretBytes(copying: Array(layout[17..<49])))
+        return (key, Array(layout[1..<17]))
+    }
+
     static func text(rootKey: SigningKey, meshID: [UInt8]) -> String {
         var layout: [UInt8] = [1] + meshID + rootKey.seed.exposedCopy()
         defer { zeroize(&layout) }
         let checksum = sha256(layout).bytes.prefix(4)
-        return "evpnadmin1" + (layout + checksum).base64URL + "\n"
+        return prefix + (layout + checksum).base64URL + "\n"
     }
 }

@@ -57,7 +57,20 @@ struct UpCommand: AsyncParsableCommand {
             "Who resolves all other names; may be repeated. Default: from resolv.conf.",
             valueName: "address"))
     var dnsUpstream: [String] = []
-    @Option(name: .long, help: .hidden) var dnsIntegration: String?
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Who resolves the names below a suffix; may be repeated.",
+            valueName: "suffix=address"))
+    var dnsRoute: [String] = []
+    @Flag(inversion: .prefixedNo, help: "Log every answered question. Off: it is private.")
+    var dnsQueryLog: Bool?
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Make this machine's programs ask this node: auto, off, resolved, resolvconf, file.",
+            valueName: "how"))
+    var dnsIntegration: String?
     @Option(
         name: .long,
         help: ArgumentHelp(
@@ -70,15 +83,31 @@ struct UpCommand: AsyncParsableCommand {
             "What this machine carries for members that do not reach each other: off, unlimited, "
                 + "or bits a second. Default 10M.", valueName: "rate"))
     var relay: String?
-    @Option(name: .long, help: .hidden) var shards: String?
-    @Option(name: .long, help: "The datastore that the mesh founds: none or etcd.")
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Packet threads. Default 0: as many as suit this machine.", valueName: "count"))
+    var shards: String?
+    @Option(name: .long, help: "The datastore that the mesh founds: none, etcd or k3s.")
     var cluster: String?
     @Option(name: .long, help: "What this machine may become: auto, server, agent, none.")
     var role: String?
-    @Option(name: .customLong("init"), help: .hidden) var initSystem: String?
-    @Option(name: .customLong("k3s-binary"), help: .hidden) var k3sBinary: String?
-    @Option(name: .customLong("k3s-data-dir"), help: .hidden) var k3sDataDir: String?
-    @Option(name: .customLong("k3s-config-dir"), help: .hidden) var k3sConfigDir: String?
+    @Option(
+        name: .customLong("init"),
+        help: "Who keeps K3s' process: auto, systemd, openrc or supervise.")
+    var initSystem: String?
+    @Option(
+        name: .customLong("k3s-binary"),
+        help: ArgumentHelp("Default: k3s in the usual directories.", valueName: "file"))
+    var k3sBinary: String?
+    @Option(
+        name: .customLong("k3s-data-dir"),
+        help: ArgumentHelp("Default: /var/lib/rancher/k3s.", valueName: "dir"))
+    var k3sDataDir: String?
+    @Option(
+        name: .customLong("k3s-config-dir"),
+        help: ArgumentHelp("Default: /etc/rancher/k3s.", valueName: "dir"))
+    var k3sConfigDir: String?
     @Option(
         name: .long,
         help: ArgumentHelp("A YAML file with the same options.", valueName: "file"))
@@ -133,13 +162,15 @@ struct UpCommand: AsyncParsableCommand {
             (.token, token.token), (.tokenFile, token.tokenFile), (.stateDirectory, stateDir),
             (.interface, interface), (.address, address), (.hostname, hostname),
             (.listen, listen), (.dht, dht), (.mdns, mdns.map { "\($0)" }), (.dns, dns),
-            (.dnsZone, dnsZone), (.dnsIntegration, dnsIntegration), (.api, api), (.relay, relay),
+            (.dnsZone, dnsZone), (.dnsIntegration, dnsIntegration),
+            (.dnsQueryLog, dnsQueryLog.map { "\($0)" }), (.api, api), (.relay, relay),
             (.shards, shards), (.cluster, cluster), (.role, role), (.initSystem, initSystem),
             (.k3sBinary, k3sBinary), (.k3sDataDirectory, k3sDataDir),
             (.k3sConfigDirectory, k3sConfigDir), (.logLevel, logLevel),
         ]
         var result: [NodeOption: [String]] = [
             .peer: peer, .dhtBootstrap: dhtBootstrap, .dnsUpstream: dnsUpstream,
+            .dnsRoute: dnsRoute,
         ]
         for (option, value) in single {
             if let value { result[option] = [value] }

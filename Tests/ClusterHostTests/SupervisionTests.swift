@@ -88,7 +88,7 @@ import Testing
             Issue.record("the record does not say server")
             return
         }
-        executor.execute(.restartExisting)
+        executor.execute(.restartExisting())
         #expect(box.next() == .running(cluster, .server))
         #expect(etcdProcess(in: directory) == etcd, "the running etcd was not adopted")
 
@@ -98,7 +98,7 @@ import Testing
             Issue.record("the end of an adopted etcd went unnoticed")
             return
         }
-        executor.execute(.restartExisting)
+        executor.execute(.restartExisting())
         #expect(box.next() == .running(cluster, .server))
         let again = try #require(etcdProcess(in: directory))
         #expect(again != etcd)

@@ -118,6 +118,20 @@ extension SimulatedMesh {
         case .evict(let memberID):
             remove(memberID, why: "evicted")
             return .evicted(memberID: memberID)
+        case .expel(let leaver, let nonce):
+            guard store.hasQuorum else { return .failed(reason: "no quorum") }
+            // It leaves while it runs.
+            for member in store.members where member.name == leaver.name {
+                store.running[member.id] = nil
+            }
+            store.members.removeAll { $0.name == leaver.name }
+            store.agents.removeAll { $0.node == leaver.node }
+            return .expelled(leaver.node, nonce: nonce)
+        case .retire:
+            stopProcess(on: index)
+            hosts[index].local = .retired
+            hosts[index].memberID = 0
+            return .retired
         }
     }
 
@@ -210,7 +224,7 @@ extension SimulatedMesh {
 
     private mutating func restart(on index: Int) -> HostReport {
         switch hosts[index].local {
-        case .none, .founding:
+        case .none, .founding, .foreign, .retired:
             return .startFailed(.transient, reason: "nothing to start")
         case .agent(let cluster):
             guard store.hasQuorum else { return .startFailed(.transient, reason: "no quorum") }

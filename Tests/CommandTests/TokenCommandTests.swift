@@ -29,7 +29,7 @@ struct TokenCommandTests {
     @Test func everyMistakeOfNewIsToldAtOnce() throws {
         let made = try Program.run([
             "token", "new", "--name", "No_Label", "--cidr", "10.0.0.0/4", "--mtu", "99", "--dht",
-            "maybe", "--peer", "nowhere", "--nodes", "3", "--servers", "4", "--takeover", "5",
+            "maybe", "--peer", "nowhere", "--nodes", "3", "--servers", "4", "--takeover", "soon",
         ])
         #expect(made.code == 2 && made.output.isEmpty)
         for option in ["--name", "--cidr", "--mtu", "--dht", "--peer", "--servers", "--takeover"] {
@@ -83,6 +83,38 @@ struct TokenCommandTests {
         let shown = try Program.run(
             ["token", "show", "--json", "--token-file", "/dev/stdin"], input: grown.output)
         #expect(shown.output.contains(#""member""#) && !shown.output.contains(#""voter""#))
+    }
+
+    @Test func theAdminKeyNamesVoters() throws {
+        try Program.withDirectory { directory in
+            let file = "\(directory)/root.key"
+            let token = try Program.run([
+                "token", "new", "--nodes", "2", "--genesis", "voters", "--admin-key", file,
+            ]).lines[0]
+            func name(_ id: String, _ token: String, key: String = file) throws -> Program.Outcome {
+                try Program.run(
+                    ["token", "voter", id, "--admin-key", key],
+                    environment: ["EDGEVPN_TOKEN": token])
+            }
+            var named = token
+            for digit in ["a", "b", "c"] {
+                let id = String(repeating: digit, count: 64)
+                let made = try name(id, named)
+                #expect(made.code == 0 && made.lines.count == 1, "\(made.errors)")
+                named = made.lines[0]
+                let shown = try Program.run(
+                    ["token", "show"], environment: ["EDGEVPN_TOKEN": named])
+                #expect(shown.output.contains(id))
+            }
+            let fourth = String(repeating: "d", count: 64)
+            #expect(try name(fourth, named).code == 3, "two voters and one lost disk are three")
+            #expect(try name("abc", token).code == 2)
+            let other = "\(directory)/other.key"
+            let count = try Program.run(["token", "new", "--nodes", "3", "--admin-key", other])
+            #expect(try name(fourth, token, key: other).code == 2)
+            #expect(try name(fourth, count.lines[0], key: other).code == 2)
+            #expect(try name(fourth, token, key: "/dev/null").code == 2)
+        }
     }
 
     @Test func aGarbledTokenIsRefusedWithoutBeingRepeated() throws {

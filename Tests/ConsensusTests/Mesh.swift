@@ -13,6 +13,7 @@ struct Mesh {
         var alarms: [String] = []
         var drops: [FoundingDrop] = []
         var fenced: [UInt32] = []
+        var resets: [FoundingReset] = []
         var starts = 0
     }
 
@@ -49,7 +50,7 @@ struct Mesh {
     ) {
         var configuration = FoundingConfiguration(
             meshID: testMesh, policy: policy, node: node, isVoter: true, isDurable: true,
-            mayFound: true, hasLocalData: false)
+            mayFound: true, hasLocalData: false, root: testRoot)
         change(&configuration)
         let record = restored.flatMap { try? FoundingRecord(decoding: $0) }
         let founding = Founding(
@@ -94,6 +95,7 @@ struct Mesh {
                 member.runs = nil
                 member.fenced.append(generation)
             case .decided(let certificate): member.decided.append(certificate)
+            case .reset(let reset): member.resets.append(reset)
             case .voterUnknown: break
             case .alarm(let text): member.alarms.append(text)
             case .dropped(let reason): member.drops.append(reason)

@@ -315,7 +315,7 @@ struct Simulation {
                 if checker.voters.contains(voter) { announceVoter(voter, to: machine) }
             case .alarm(let text):
                 checker.alarms.append(text)
-            case .dropped: break
+            case .dropped, .reset: break
             }
             if checker.violation != nil { return }
         }

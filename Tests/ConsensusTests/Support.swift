@@ -89,4 +89,7 @@ func nodeID(_ number: Int) -> NodeID {
     NodeID(Bytes32(word0: UInt64(number + 1) << 32, word1: 0, word2: 0, word3: UInt64(number)))
 }
 
+/// The mesh root of the tests.
+let testRoot = nodeID(999)
+
 let testMesh = [UInt8](repeating: 7, count: 16)

@@ -3,6 +3,7 @@ import HTTPAPI
 /// A node whose answers a test can foresee.
 actor FakeNode: ControlHandle {
     private var entries: [String: LedgerEntryModel] = [:]
+    private var records: [NameRecordModel] = []
     static let id = String(repeating: "ab", count: 32)
     static let peer = String(repeating: "cd", count: 32)
 
@@ -22,6 +23,17 @@ actor FakeNode: ControlHandle {
         ClusterStatusModel(cluster: ClusterModel(phase: .none))
     }
 
+    func clusterOrder(_ order: ClusterOrderModel) throws(ControlFailure) -> ClusterStatusModel {
+        guard order.order == .found else {
+            throw ControlFailure(.refused, "not \(order.order.rawValue)", fix: "wait")
+        }
+        return ClusterStatusModel(cluster: ClusterModel(phase: .claiming))
+    }
+
+    func leaveCluster() throws(ControlFailure) {
+        throw ControlFailure(.refused, "this is the only server", fix: "add another one")
+    }
+
     func ping(_ node: String, timeoutMilliseconds: Int) throws(ControlFailure) -> PingModel {
         switch node {
         case "b": return PingModel(id: FakeNode.peer, hostname: "b", rttMs: 0.25, path: .direct)
@@ -34,6 +46,32 @@ actor FakeNode: ControlHandle {
     func names() -> [NameModel] {
         [NameModel(name: "a.mesh.internal", addresses: ["10.1.0.7", "fd00::7"], id: FakeNode.id)]
     }
+
+    func nameRecords() -> [NameRecordModel] { records }
+
+    func publishName(_ record: NameRecordRequestModel) throws(ControlFailure) -> [NameRecordModel] {
+        guard record.type == "A" else {
+            throw ControlFailure(.invalid, "no such type", fix: "say A")
+        }
+        records.append(
+            NameRecordModel(
+                name: record.name, type: record.type, data: record.data, ttl: record.ttl ?? 20,
+                owner: FakeNode.id, served: true))
+        return records.filter { $0.name == record.name }
+    }
+
+    func withdrawName(_ name: String, type: String?, data: String?) throws(ControlFailure)
+        -> [NameRecordModel]
+    {
+        let gone = records.filter {
+            $0.name == name && (type == nil || $0.type == type) && (data == nil || $0.data == data)
+        }
+        guard !gone.isEmpty else { throw ControlFailure(.notFound, "no record", fix: "list them") }
+        records.removeAll { gone.contains($0) }
+        return gone
+    }
+
+    func nameCounters() -> NameCountersModel? { nil }
 
     func ledgerEntries(bucket: String?) -> [LedgerEntryModel] {
         entries.values.filter { bucket == nil || $0.bucket == bucket }

@@ -38,6 +38,11 @@ struct ServerTests {
                 #expect(status.node.hostname == "a")
                 #expect(status.peers.map(\.id) == [FakeNode.peer])
                 #expect(try await client.clusterStatus().cluster.phase == .none)
+                let founding = try await client.clusterOrder(ClusterOrderModel(order: .found))
+                #expect(founding.cluster.phase == .claiming)
+                await #expect(throws: APIClientFailure.self) {
+                    try await client.clusterOrder(ClusterOrderModel(order: .takeover))
+                }
                 #expect(try await client.names().first?.name == "a.mesh.internal")
                 #expect(try await client.ping("b", timeoutMilliseconds: 100).rttMs == 0.25)
             }

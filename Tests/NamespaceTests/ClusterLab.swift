@@ -30,10 +30,16 @@ final class ClusterLab {
     let lab: Lab
     private(set) var nodes: [ClusterNode] = []
 
+    enum Kind: String {
+        case etcd
+        /// The stand-in for K3s.
+        case k3s
+    }
+
     /// - Parameters:
     ///   - count: how many machines; none of their nodes runs yet.
     ///   - policy: what `token new` is told besides the DHT mode.
-    init(_ lab: Lab, count: Int, policy: [String]) async throws {
+    init(_ lab: Lab, count: Int, policy: [String], kind: Kind = .etcd) async throws {
         for (tool, package) in [("etcd", "etcd-server"), ("etcdctl", "etcd-client")] {
             try Lab.requireTool(tool, package: package)
         }
@@ -53,7 +59,8 @@ final class ClusterLab {
         for (index, host) in hosts.enumerated() {
             nodes.append(
                 try ClusterNode(
-                    host: host, directory: "\(lab.directory)/n\(index + 1)", tokenFile: tokenFile))
+                    host: host, directory: "\(lab.directory)/n\(index + 1)", tokenFile: tokenFile,
+                    kind: kind))
         }
     }
 
@@ -181,9 +188,13 @@ final class ClusterNode {
     /// Everything of this node, on a disk that survives a power cut.
     let directory: String
     private let tokenFile: String
+    private let kind: ClusterLab.Kind
     private var runs: [LabProcess] = []
 
-    fileprivate init(host: LabHost, directory: String, tokenFile: String) throws {
+    fileprivate init(
+        host: LabHost, directory: String, tokenFile: String, kind: ClusterLab.Kind
+    ) throws {
+        self.kind = kind
         self.host = host
         self.directory = directory
         self.tokenFile = tokenFile
@@ -199,16 +210,16 @@ final class ClusterNode {
     /// What every run of the daemon printed.
     var log: String { runs.map(\.output).joined() }
 
-    func start() throws {
-        runs.append(try host.start(try command()))
+    func start(_ options: [String] = []) throws {
+        runs.append(try host.start(try command(options)))
     }
 
     /// The command line of the daemon.
     func command(_ options: [String] = []) throws -> [String] {
         [
             try Lab.binary(), "up", "--token-file", tokenFile, "--state-dir", state, "--hostname",
-            name, "--api", "unix:\(directory)/api", "--cluster", "etcd",
-        ] + options
+            name, "--api", "unix:\(directory)/api", "--cluster", kind.rawValue,
+        ] + (kind == .k3s ? k3sOptions : []) + options
     }
 
     /// Runs a command that asks this node's daemon.
@@ -283,10 +294,11 @@ final class ClusterNode {
 
 /// Runs `body` with a fresh cluster lab; ends what it started, whatever happened.
 func withClusterLab(
-    count: Int, policy: [String], _ body: (ClusterLab) async throws -> Void
+    count: Int, policy: [String], kind: ClusterLab.Kind = .etcd,
+    _ body: (ClusterLab) async throws -> Void
 ) async throws {
     try await withLab { lab in
-        let cluster = try await ClusterLab(lab, count: count, policy: policy)
+        let cluster = try await ClusterLab(lab, count: count, policy: policy, kind: kind)
         do {
             try await body(cluster)
         } catch {

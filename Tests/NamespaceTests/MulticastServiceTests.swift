@@ -11,13 +11,17 @@ import Testing
 ///     same:  node and avahi-daemon share v0, 192.168.77.1, and port 5353
 @Suite(.serialized) struct MulticastServiceTests {
     @Test func avahiOnTheLinkSeesUsAndWeSeeIt() throws {
-        let story = try inNewNamespace { try Story(isSameHost: false) }
-        story.check(interface: "v1", ourAddress: "192.168.77.1", theirAddress: "192.168.77.2")
+        let story = try inNewNamespace {
+            try Story(isSameHost: false, theirAddress: "192.168.77.2")
+        }
+        story.check(interface: "v1")
     }
 
     @Test func avahiOnTheSameMachineSharesThePort() throws {
-        let story = try inNewNamespace { try Story(isSameHost: true) }
-        story.check(interface: "v0", ourAddress: "192.168.77.1", theirAddress: "192.168.77.1")
+        let story = try inNewNamespace {
+            try Story(isSameHost: true, theirAddress: "192.168.77.1")
+        }
+        story.check(interface: "v0")
     }
 
     @Test func aPlainResolverGetsAnAnswer() throws {
@@ -49,14 +53,17 @@ import Testing
             first.run(for: .seconds(3)) { _ in false }
             let second = try DiscoveryNode(texts: ["n=2"])
             let started = SystemClock.boot()
-            while SystemClock.boot() - started < .seconds(5), second.found.isEmpty {
+            while SystemClock.boot() - started < .seconds(5),
+                !second.hasFound("192.168.77.1:4000")
+            {
                 first.run(for: .milliseconds(2)) { _ in true }
                 second.run(for: .milliseconds(2)) { _ in true }
             }
             return second.found
         }
         #expect(found.first?.texts == [Array("n=1".utf8)])
-        #expect(found.first?.addresses.contains { $0.description == "192.168.77.1:4000" } == true)
+        let places = found.last?.addresses.map(\.description) ?? []
+        #expect(places.contains("192.168.77.1:4000"), "\(found)")
     }
 }
 
@@ -66,8 +73,10 @@ private struct Story: Sendable {
     var output = ""
     var found: [LocalService] = []
     var lost: [DNSName] = []
+    let theirAddress: String
 
-    init(isSameHost: Bool) throws {
+    init(isSameHost: Bool, theirAddress: String) throws {
+        self.theirAddress = theirAddress
         let isolation = isSameHost ? [] : ["-n"]
         let avahi = try startProgram(
             ["unshare"] + isolation + [
@@ -82,7 +91,7 @@ private struct Story: Sendable {
         let read = { if let text = avahi.read() { output += text } }
         node.run(for: .seconds(30)) { node in
             read()
-            return output.contains("phase-1") && !node.found.isEmpty
+            return output.contains("phase-1") && node.hasFound("\(theirAddress):4711")
         }
         found = node.found
         avahi.goOn()
@@ -101,17 +110,18 @@ private struct Story: Sendable {
         self.output = output
     }
 
-    func check(interface: String, ourAddress: String, theirAddress: String) {
+    func check(interface: String) {
         let phases = output.split(separator: "phase-", omittingEmptySubsequences: false)
         guard phases.count == 4 else {
             Issue.record("avahi did not get through its phases: \(output)")
             return
         }
         let seen =
-            "=;\(interface);IPv4;\(label);_edgevpn._udp;local;\(label).local;\(ourAddress);4000;"
+            "=;\(interface);IPv4;\(label);_edgevpn._udp;local;\(label).local;192.168.77.1;4000;"
         #expect(phases[0].contains(seen), "\(phases[0])")
         #expect(phases[0].contains("\"n=1\" \"v=1\"") || phases[0].contains("\"v=1\" \"n=1\""))
         #expect(!phases[2].contains(label), "said goodbye, and is still there: \(phases[2])")
+        // The last report: on which link a service with several is heard first is chance.
         let foreign = found.last { $0.instance.description == "Foreign._edgevpn._udp.local" }
         #expect(foreign?.port == 4711)
         #expect(foreign?.texts == [Array("a=b".utf8)])
@@ -155,6 +165,11 @@ private final class DiscoveryNode {
 
     /// The first label of the instance.
     var label: String { String(discovery.instance.description.prefix { $0 != "." }) }
+
+    /// Whether a service was reported at this address. A link without IPv4 may be heard first.
+    func hasFound(_ address: String) -> Bool {
+        found.contains { $0.addresses.contains { $0.description == address } }
+    }
 
     /// Runs until `isDone`, which is asked after every round, or until the time is over.
     func run(for duration: Duration, until isDone: (DiscoveryNode) -> Bool) {

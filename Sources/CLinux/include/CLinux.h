@@ -49,6 +49,9 @@ int clinux_udp_open(
     int *family);
 int clinux_udp_port(int fd);
 
+/* Lets further sockets of this user bind the port as well (SO_REUSEPORT). */
+int clinux_udp_share_port(int fd);
+
 struct clinux_outgoing {
     const uint8_t *bytes;
     uint32_t count;
@@ -84,7 +87,21 @@ int clinux_udp_receive(int fd, struct clinux_incoming *messages, int count);
 /* Names the calling thread and, unless processor is negative, keeps it on that CPU. */
 void clinux_thread_configure(const char *name, int processor);
 
+/* How many CPUs the calling thread may run on; at least 1. */
+int clinux_processor_count(void);
+
 /* getrandom(2): the bytes written, or a negative errno. */
 int clinux_random(void *bytes, size_t count);
+
+/* pipe2(2) with O_CLOEXEC: 0 or a negative errno. */
+int clinux_pipe(int ends[2]);
+
+/* Files over files; both return 0 or a negative errno. */
+
+/* Lays the file at source over the one at target (mount(2), MS_BIND). */
+int clinux_bind_mount(const char *source, const char *target);
+
+/* Takes the uppermost file off target, also while somebody has it open. */
+int clinux_unmount(const char *target);
 
 #endif

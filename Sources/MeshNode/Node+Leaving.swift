@@ -1,0 +1,19 @@
+import ClusterPlan
+import MeshBase
+
+extension Node {
+    /// Begins to leave the datastore for good; the mesh goes on.
+    package mutating func leaveCluster(
+        at now: Now, into actions: inout [NodeAction]
+    ) throws(ClusterLeaveProblem) {
+        var problem: ClusterLeaveProblem?
+        withCluster(at: now, into: &actions) { cluster, random, results in
+            do throws(ClusterLeaveProblem) {
+                try cluster.leave(at: now, random: &random, into: &results)
+            } catch {
+                problem = error
+            }
+        }
+        if let problem { throw problem }
+    }
+}

@@ -1,0 +1,77 @@
+import Foundation
+import Testing
+
+/// The stand-in for K3s beside the tests.
+let standInK3s = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+    .appending(path: "K3sStandIn/k3s").path
+
+extension ClusterNode {
+    var k3sData: String { "\(directory)/k3s" }
+    var k3sConfiguration: String { "\(directory)/etc/k3s" }
+    var dropIn: String { "\(k3sConfiguration)/config.yaml.d/90-edgevpn.yaml" }
+    var kubeconfig: String { "\(k3sConfiguration)/k3s.yaml" }
+
+    var k3sOptions: [String] {
+        [
+            "--k3s-binary", standInK3s, "--k3s-data-dir", k3sData, "--k3s-config-dir",
+            k3sConfiguration,
+        ]
+    }
+
+    /// The K3s process, if it runs.
+    func k3s() -> Int32? {
+        processes().first { process in
+            // The interpreter, the stand-in, and what it is told to be.
+            let words = Lab.contents(of: "/proc/\(process)/cmdline")?.split(separator: "\0") ?? []
+            return words.count > 2 && words[1] == standInK3s
+                && ["server", "agent"].contains(words[2])
+        }
+    }
+
+    /// Runs the stand-in's kubectl with this server's administrator's configuration.
+    func kubectl(_ words: [String]) async throws -> (status: Int32, output: String) {
+        try await host.attempt([standInK3s, "kubectl", "--kubeconfig", kubeconfig] + words)
+    }
+
+    /// The Nodes that Kubernetes lists, by name, with whether each is ready.
+    func kubernetesNodes() async throws -> [String: Bool] {
+        let answer = try await kubectl(["get", "nodes"])
+        guard answer.status == 0 else { return [:] }
+        let rows = answer.output.split(separator: "\n").dropFirst()
+            .map { $0.split(separator: " ") }
+        return Dictionary(uniqueKeysWithValues: rows.map { (String($0[0]), $0[1] == "Ready") })
+    }
+
+    /// What a unit asks before it starts.
+    func mayStart(_ options: [String] = []) async throws -> (status: Int32, output: String) {
+        try await host.attempt(
+            [
+                try Lab.binary(), "cluster", "may-start", "--state-dir", state, "--k3s-data-dir",
+                k3sData,
+            ] + options)
+    }
+
+    func kubeconfig() async throws -> (status: Int32, output: String) {
+        try await host.attempt([
+            try Lab.binary(), "cluster", "kubeconfig", "--state-dir", state, "--k3s-config-dir",
+            k3sConfiguration,
+        ])
+    }
+
+    func text(of path: String) -> String {
+        (try? String(contentsOfFile: path, encoding: .utf8)) ?? ""
+    }
+
+    /// The last words of K3s, for a failing test.
+    var k3sLog: String {
+        text(of: "\(files)/k3s.log").split(separator: "\n").suffix(8).joined(separator: "\n    ")
+    }
+
+    /// Loses everything that `k3s` and the daemon keep on this machine.
+    func wipe() throws {
+        for path in [state, k3sData, "\(directory)/etc"]
+        where FileManager.default.fileExists(atPath: path) {
+            try FileManager.default.removeItem(atPath: path)
+        }
+    }
+}
