@@ -130,8 +130,7 @@ struct NodeConfigTests {
         (.api, "unix:relative"), (.api, "localhost"), (.api, ""), (.stateDirectory, "relative"),
         (.mdns, "maybe"), (.cluster, "mysql"), (.role, "boss"), (.logLevel, "loud"),
         (.dht, "maybe"), (.shards, "17"), (.relay, "some"), (.relay, "1k"),
-        (.relay, "99999999999G"),
-        (.initSystem, "runit"), (.tokenFile, ""),
+        (.relay, "99999999999G"), (.initSystem, "runit"), (.tokenFile, ""),
     ])
     func aValueThatIsNotOneIsRefusedByName(_ option: NodeOption, _ value: String) {
         let found = problems(flags: [option: [value]])

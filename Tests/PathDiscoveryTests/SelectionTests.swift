@@ -115,6 +115,7 @@ private let table: [Case] = [
     #expect(opened == RelayTable.limitPerMember)
     let again = table.open(node(2), node(1), at: now + .seconds(80), random: &random)
     #expect(again != nil && table.channels[again ?? 0]?.second == node(2), "one channel a pair")
-    #expect(table.expire(at: now + .seconds(91)))
+    let hasExpired = table.expire(at: now + .seconds(91))
+    #expect(hasExpired)
     #expect(table.channels.count == 1, "what is renewed stays")
 }
