@@ -27,9 +27,17 @@ extension NodeConfig {
             usesMulticastDNS: reader.read(.mdns, expecting: "true or false") { Bool($0) } ?? true,
             dns: reader.read(.dns, expecting: "ADDRESS:PORT or off") { dnsListen($0) } ?? .overlay,
             dnsZone: reader.read(.dnsZone, expecting: "a domain name") { domainName($0) },
-            dnsUpstreams: reader.readList(.dnsUpstream, expecting: "ADDRESS or ADDRESS:PORT") {
-                upstream($0)
-            },
+            dnsUpstreams: reader.readList(
+                .dnsUpstream, expecting: "ADDRESS, ADDRESS:PORT or tls://ADDRESS#NAME"
+            ) { upstream($0) },
+            dnsRoutes: reader.readList(.dnsRoute, expecting: "SUFFIX=ADDRESS") {
+                dnsRoute($0)
+            } ?? [],
+            logsDNSQueries: reader.read(.dnsQueryLog, expecting: "true or false") { Bool($0) }
+                ?? false,
+            dnsIntegration: reader.read(
+                .dnsIntegration, expecting: "auto, off, resolved, resolvconf or file"
+            ) { DNSIntegrationChoice(rawValue: $0) } ?? .off,
             api: reader.api(),
             cluster: reader.read(.cluster, expecting: "none, etcd or k3s") {
                 ClusterChoice(rawValue: $0)
@@ -49,6 +57,12 @@ extension NodeConfig {
             k3sConfigDirectory: reader.read(.k3sConfigDirectory, expecting: "an absolute path") {
                 absolutePath($0)
             },
+            shards: reader.read(.shards, expecting: "0 (automatic) to \(shardLimit)") {
+                shardCount($0)
+            } ?? 0,
+            relay: reader.read(.relay, expecting: "off, unlimited or bits a second such as 10M") {
+                RelayChoice($0)
+            } ?? .usual,
             logLevel: reader.read(
                 .logLevel, expecting: "trace, debug, info, notice, warning, error or critical"
             ) { LogLevelChoice(rawValue: $0) } ?? .info)
@@ -165,9 +179,6 @@ private struct SettingsReader {
     mutating func checkOptionsWithoutField() {
         _ = readList(.dhtBootstrap, expecting: "HOST:PORT") { hostAndPort($0) }
         _ = read(.dht, expecting: "off, private or public") { $0 == "off" ? $0 : nil }
-        _ = read(.dnsIntegration, expecting: "off") { $0 == "off" ? $0 : nil }
-        _ = read(.relay, expecting: "off") { $0 == "off" ? $0 : nil }
-        _ = read(.shards, expecting: "1") { $0 == "1" ? $0 : nil }
     }
 
     func isGiven(_ option: NodeOption) -> Bool { settings[option] != nil }
@@ -184,6 +195,17 @@ private struct SettingsReader {
 // MARK: - Values
 
 private func nonEmpty(_ text: String) -> String? { text.isEmpty ? nil : text }
+
+/// More packet threads than any card keeps busy.
+package let shardLimit = 16
+
+/// A number of packet threads; 0 leaves it to the machine.
+package func shardCount(_ text: String) -> Int? {
+    guard text.utf8.allSatisfy({ (48...57).contains($0) }), let number = Int(text),
+        number <= shardLimit
+    else { return nil }
+    return number
+}
 
 private func absolutePath(_ text: String) -> String? {
     text.hasPrefix("/") && !text.utf8.contains(0) ? text : nil
@@ -240,8 +262,27 @@ private func dnsListen(_ text: String) -> DNSListen? {
     text == "off" ? .off : SocketAddress(text).map { .address($0) }
 }
 
-private func upstream(_ text: String) -> SocketAddress? {
-    IPAddress(text).map { SocketAddress(ip: $0, port: 53) } ?? SocketAddress(text)
+/// `ADDRESS[:PORT]`, or `tls://ADDRESS[:PORT][#NAME]` (port 853, RFC 7858 section 3.1).
+private func upstream(_ text: String) -> DNSUpstream? {
+    let scheme = "tls://"
+    guard text.hasPrefix(scheme) else {
+        return socketAddress(text, port: 53).map { DNSUpstream(address: $0) }
+    }
+    let parts = text.dropFirst(scheme.count).split(
+        separator: "#", maxSplits: 1, omittingEmptySubsequences: false)
+    let name = parts.count == 2 ? domainName(String(parts[1])) : ""
+    guard let name, let address = socketAddress(String(parts[0]), port: 853) else { return nil }
+    return DNSUpstream(address: address, tlsName: name)
+}
+
+private func socketAddress(_ text: String, port: UInt16) -> SocketAddress? {
+    IPAddress(text).map { SocketAddress(ip: $0, port: port) } ?? SocketAddress(text)
+}
+
+private func dnsRoute(_ text: String) -> DNSRoute? {
+    let parts = text.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+    guard parts.count == 2, let suffix = domainName(String(parts[0])) else { return nil }
+    return upstream(String(parts[1])).map { DNSRoute(suffix: suffix, upstream: $0) }
 }
 
 /// What the user wrote, short enough for one line and without control characters.

@@ -23,7 +23,13 @@ package struct NodeConfig: Hashable, Sendable {
     /// Without a trailing dot; `nil` means the mesh's name below `internal`.
     package var dnsZone: String?
     /// `nil` means the machine's resolv.conf minus ourselves.
-    package var dnsUpstreams: [SocketAddress]?
+    package var dnsUpstreams: [DNSUpstream]?
+    /// Who resolves the names below single suffixes.
+    package var dnsRoutes: [DNSRoute]
+    /// Whether every answered question is a line of the log. Off: it is what people do all day.
+    package var logsDNSQueries: Bool
+    /// Whether and how the machine's programs are made to ask this node.
+    package var dnsIntegration: DNSIntegrationChoice
     /// `nil` means no API.
     package var api: APIAddress?
     package var cluster: ClusterChoice
@@ -34,6 +40,10 @@ package struct NodeConfig: Hashable, Sendable {
     package var k3sBinary: String?
     package var k3sDataDirectory: String?
     package var k3sConfigDirectory: String?
+    /// Packet threads, 0...16; 0 leaves their number to the machine.
+    package var shards: Int
+    /// What this machine carries for members that do not reach each other.
+    package var relay: RelayChoice
     package var logLevel: LogLevelChoice
 
     package static let defaultInterface = "edgevpn0"
@@ -85,6 +95,38 @@ package enum DNSListen: Hashable, Sendable {
     case off
 }
 
+/// A resolver that is asked for names that are not the mesh's.
+package struct DNSUpstream: Hashable, Sendable {
+    package var address: SocketAddress
+    /// It is asked over TLS, and its certificate must be for this name; an empty one stands for its
+    /// address. `nil` for plain DNS.
+    package var tlsName: String?
+
+    package init(address: SocketAddress, tlsName: String? = nil) {
+        self.address = address
+        self.tlsName = tlsName
+    }
+}
+
+/// A resolver for the names below a suffix; several routes with one suffix stand together.
+package struct DNSRoute: Hashable, Sendable {
+    package var suffix: String
+    package var upstream: DNSUpstream
+}
+
+/// How the machine's programs are made to ask this node for names.
+package enum DNSIntegrationChoice: String, Hashable, Sendable, CaseIterable {
+    /// The first of the others, `off` aside, that the machine has.
+    case auto
+    case off
+    /// systemd-resolved sends the names of the mesh here and no others.
+    case resolved
+    /// resolvconf or openresolv lists this node in resolv.conf.
+    case resolvconf
+    /// A file of ours lies over /etc/resolv.conf while the node runs.
+    case file
+}
+
 /// Which datastore the mesh founds.
 package enum ClusterChoice: String, Hashable, Sendable, CaseIterable {
     case none
@@ -99,6 +141,32 @@ package enum InitChoice: String, Hashable, Sendable, CaseIterable {
     case systemd
     case openrc
     case supervise
+}
+
+/// How much this machine relays for others.
+package enum RelayChoice: Hashable, Sendable {
+    case off
+    case unlimited
+    case bitsPerSecond(UInt64)
+
+    package static let usual = RelayChoice.bitsPerSecond(10_000_000)
+
+    /// `off`, `unlimited`, or bits a second: `500k`, `10M`, `1G`; at least 64k, so that a tunnel
+    /// through it is of use.
+    package init?(_ text: String) {
+        switch text {
+        case "off": self = .off
+        case "unlimited": self = .unlimited
+        default:
+            let units: [Character: UInt64] = ["k": 1_000, "M": 1_000_000, "G": 1_000_000_000]
+            let unit = text.last.flatMap { units[$0] }
+            guard let number = UInt64(unit == nil ? text : String(text.dropLast())),
+                case let (bits, overflows) = number.multipliedReportingOverflow(by: unit ?? 1),
+                !overflows, bits >= 64_000
+            else { return nil }
+            self = .bitsPerSecond(bits)
+        }
+    }
 }
 
 /// What this machine may become.

@@ -15,6 +15,8 @@ package enum NodeOption: String, Hashable, Sendable, CaseIterable {
     case dns
     case dnsZone = "dns-zone"
     case dnsUpstream = "dns-upstream"
+    case dnsRoute = "dns-route"
+    case dnsQueryLog = "dns-query-log"
     case dnsIntegration = "dns-integration"
     case api
     case relay
@@ -48,7 +50,7 @@ package enum NodeOption: String, Hashable, Sendable, CaseIterable {
     /// Whether it may be given more than once; the strongest source's list counts as a whole.
     package var isList: Bool {
         switch self {
-        case .peer, .dhtBootstrap, .dnsUpstream: true
+        case .peer, .dhtBootstrap, .dnsUpstream, .dnsRoute: true
         default: false
         }
     }
@@ -59,12 +61,6 @@ package enum NodeOption: String, Hashable, Sendable, CaseIterable {
         switch (self, value) {
         case (.dht, "private"), (.dht, "public"), (.dhtBootstrap, _):
             "this version has no DHT: leave it out, or say --dht off"
-        case (.dnsIntegration, let value) where value != "off":
-            "this version does not touch the machine's resolver: leave it out, or say off"
-        case (.relay, let value) where value != "off":
-            "this version does not relay for others: leave it out, or say off"
-        case (.shards, let value) where value != "1":
-            "this version has one shard: leave it out, or say 1"
         case (.cluster, "k0s"):
             "this version founds etcd and K3s: say etcd, k3s or none"
         case (.cluster, let value) where value.hasPrefix("exec:"):

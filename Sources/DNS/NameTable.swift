@@ -66,6 +66,9 @@ package struct NameTable: Sendable {
         self.init(zone: zone, nameServer: "ns", serial: 1, prefixes: [], hosts: [])
     }
 
+    /// The apexes of the reverse zones.
+    package var reverseApexes: [DNSName] { reverseZones.map(\.apex) }
+
     /// Whether the table answers for `name`; such a name is never forwarded.
     package func owns(_ name: DNSName) -> Bool {
         authority(over: name) != nil

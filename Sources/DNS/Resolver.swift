@@ -42,6 +42,8 @@ package struct Resolver {
         adoptUpstreams()
     }
 
+    package var upstreams: [SocketAddress] { configuration.upstreams }
+
     /// Replaces the upstreams. Questions on their way to an old one end with it.
     package mutating func setUpstreams(_ upstreams: [SocketAddress]) {
         guard upstreams != configuration.upstreams else { return }

@@ -26,6 +26,10 @@ package struct NodeModel: Codable, Hashable, Sendable {
     /// The UDP port of the underlay socket.
     package var port: Int?
     package var version: String
+    /// `none`, `endpoint-independent`, `symmetric`, ...; absent while too few members answered.
+    package var nat: String?
+    /// Where other members see this one, the newest first, as `address:port`.
+    package var observed: [String]?
 
     package init(
         id: String, hostname: String, ipv4: String? = nil, ipv6: String? = nil, port: Int? = nil,
@@ -72,6 +76,12 @@ package struct PeerModel: Codable, Hashable, Sendable {
     package var lastHandshakeSeconds: Double?
     package var rxBytes: UInt64?
     package var txBytes: UInt64?
+    /// The relay in use, by hostname or id.
+    package var relay: String?
+    /// Why this way and no other, in words.
+    package var pathReason: String?
+    /// Every way that answers, as `address:port` or `relayed`, with its round trip.
+    package var ways: [WayModel]?
     /// The packet cipher, such as `chacha20-poly1305`.
     package var suite: String?
 
@@ -93,6 +103,20 @@ package struct PeerModel: Codable, Hashable, Sendable {
         self.rxBytes = rxBytes
         self.txBytes = txBytes
         self.suite = suite
+    }
+}
+
+/// One way to another machine.
+package struct WayModel: Codable, Hashable, Sendable {
+    package var address: String
+    package var rttMs: Double?
+    /// Of the last sixteen probes.
+    package var lost: Int
+
+    package init(address: String, rttMs: Double? = nil, lost: Int) {
+        self.address = address
+        self.rttMs = rttMs
+        self.lost = lost
     }
 }
 

@@ -10,6 +10,11 @@ package final class TunDevice: Sendable {
     /// Whether the kernel hands over and takes whole runs of UDP datagrams (Linux 6.2).
     package let offloadsUDP: Bool
 
+    /// Packets that may wait for the reader. The kernel's 500 overflow within a sender's time slice
+    /// of a few milliseconds at small packets; senders of large ones are held back by their own
+    /// socket buffers long before.
+    package static let queueLength = 2000
+
     /// The `virtio_net_hdr` in front of every packet.
     package static let headerCount = 10
 
@@ -42,6 +47,20 @@ package final class TunDevice: Sendable {
         offloadsUDP = hasUDP
         let spelled = field.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
         self.name = String(decoding: spelled, as: UTF8.self)
+    }
+
+    /// The queues of a new device, one for each packet thread. The kernel sends the packets of a
+    /// flow to the queue that wrote the flow's answers last.
+    ///
+    /// - Parameter count: At least 1.
+    package static func queues(
+        of name: String, count: Int
+    ) throws(SystemCallError) -> [TunDevice] {
+        var queues = [try TunDevice(name: name, multiQueue: count > 1)]
+        while queues.count < count {
+            queues.append(try TunDevice(name: queues[0].name, multiQueue: true))
+        }
+        return queues
     }
 
     /// Takes over a descriptor that behaves like a device's: whole packets behind virtio headers.

@@ -148,6 +148,7 @@ extension Node {
             }
         }
         strengthenAddress(at: now, into: &actions)
+        chooseServiceServer(into: &actions)
         tellLeasesOfCompany(at: now, into: &actions)
         if publishing.controlPlane != controlPlane { rebuildNames(into: &actions) }
     }

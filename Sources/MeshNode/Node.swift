@@ -30,6 +30,8 @@ package struct Node {
     var founding: Founding
     var leases: LeaseBoard
     var cluster: ClusterCoordinator
+    /// The server to which ``serviceAddress`` leads from here.
+    var serviceServer: NodeID?
 
     /// Every node with a verified certificate, ourselves excluded.
     package internal(set) var members: [NodeID: Member] = [:]
@@ -44,6 +46,8 @@ package struct Node {
     var pendingPings: [UInt32: PendingPing] = [:]
     /// When members without a path are sought again.
     var nextSearch: BootInstant
+    /// No later than the earliest deadline of the members' path searches.
+    var pathMTUDeadline: BootInstant?
     var isLeaving = false
     /// What the planner knows of the founding.
     var toldSummary: FoundingSummary?
@@ -80,7 +84,8 @@ package struct Node {
                 staticKey: configuration.identity.staticKey,
                 credential: configuration.certificate.encode(),
                 suites: configuration.suites.rawValue,
-                capabilities: 0,
+                capabilities: Node.joinsPieces
+                    | (configuration.relay == .off ? 0 : PathCapability.relays),
                 bootNonce: bootNonce,
                 verifyCredential: { bytes in
                     verify(bytes).map { PeerCredential(node: $0.nodeID, staticKey: $0.staticKey) }
@@ -141,9 +146,7 @@ package struct Node {
                     localIndex: index, at: now, random: &random, into: &results)
             }
         case .endpointMoved(let key, let address):
-            tunnels.endpointMoved(key, to: address)
-            if let node = membersByKey[key] { paths.pathMoved(node, to: address) }
-            actions.append(.forwardingChanged)
+            heardTunnel(key, from: address, at: now, into: &actions)
         case .multicast(let bytes, let source, let interface, let toGroup):
             withDiscovery(at: now, into: &actions) { discovery, random, results in
                 discovery.receive(
@@ -180,7 +183,7 @@ package struct Node {
         for candidate in [
             tunnels.deadline, paths.deadline, discovery?.deadline, ledger.deadline, swim.deadline,
             founding.deadline, leases.deadline, cluster.deadline,
-            pendingPings.values.map(\.deadline).min(),
+            pendingPings.values.map(\.deadline).min(), pathMTUDeadline,
         ] {
             result = earlier(result, candidate)
         }
@@ -224,6 +227,7 @@ package struct Node {
                 cluster.timeout(at: now, random: &random, into: &results)
             }
         }
+        if let due = pathMTUDeadline, due <= now.boot { runPathMTU(at: now, into: &actions) }
         if nextSearch <= now.boot {
             nextSearch = now.boot + Node.searchInterval
             searchLostMembers(at: now, into: &actions)
@@ -253,6 +257,11 @@ package struct Member: Sendable {
     /// Every session on which it may send to us, oldest first.
     package var sessions: [TransportSession] = []
     package var endpoint: SocketAddress?
+    /// What the path to it carries; `nil` before a session.
+    var pathMTU: PathMTUSearch?
+    /// Whether it puts together packets that come in two pieces; it said so when it introduced
+    /// itself.
+    package var joinsPieces = false
     /// Bytes of sessions that are gone: received, sent.
     var retiredTraffic = Traffic()
     /// Control frames that wait for a session, oldest first.

@@ -5,6 +5,7 @@ import Membership
 import MeshBase
 import Cryptography
 import NetAddress
+import PathDiscovery
 import WireGuard
 
 /// One moment of a node, for people and programs. It holds no secret.
@@ -25,6 +26,9 @@ package struct NodeStatus: Sendable {
     package var meshID: [UInt8]
     package var names: [NodeID: String]
     package var drops: [String: UInt64]
+    /// How the NAT before this node behaves, and where others see the node.
+    package var natBehaviour: NATBehaviour
+    package var observed: [SocketAddress]
 }
 
 package struct MemberStatus: Sendable {
@@ -41,6 +45,7 @@ package struct MemberStatus: Sendable {
     package var sentBytes: UInt64
     package var suite: PacketSuite?
     package var isVoter: Bool
+    package var path: PathReport?
 }
 
 extension Node {
@@ -57,14 +62,16 @@ extension Node {
                 sinceHandshake: tunnel?.lastHandshake.map { now - $0 },
                 receivedBytes: traffic.received, sentBytes: traffic.sent,
                 suite: member.sending == nil ? nil : tunnel?.suite,
-                isVoter: member.certificate.roles.contains(.voter))
+                isVoter: member.certificate.roles.contains(.voter),
+                path: paths.report(of: node, at: now))
         }
         return NodeStatus(
             id: id, hostname: names[id] ?? configuration.hostname, ipv4: ipv4, ipv6: ipv6,
             port: configuration.listenPort, peers: peers, founding: founding.view,
             cluster: cluster.view, policy: configuration.token.policy,
             leaseVoters: leases.voters, leaseEpoch: leases.voterEpoch,
-            meshID: configuration.token.meshID, names: names, drops: drops)
+            meshID: configuration.token.meshID, names: names, drops: drops,
+            natBehaviour: paths.natBehaviour, observed: paths.observedAddresses)
     }
 
     /// Finds a member by node id, an unambiguous beginning of one, hostname or overlay address.
@@ -128,6 +135,8 @@ extension Member {
         fingerprint.mix(UInt64(sending?.localIndex ?? 0))
         for session in sessions { fingerprint.mix(UInt64(session.localIndex)) }
         fingerprint.mix(endpoint?.description ?? "-")
+        pathMTU?.fingerprint(into: &fingerprint)
+        fingerprint.mix(joinsPieces)
         fingerprint.mix(ipv4?.description ?? "-")
         for frame in waiting.elements { fingerprint.mix(frame) }
     }

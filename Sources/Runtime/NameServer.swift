@@ -11,6 +11,9 @@ package struct NameServerConfiguration: Sendable {
     /// The port on overlay addresses.
     package var port: UInt16
     package var upstreams: [SocketAddress]
+    /// Files in the form of resolv.conf that name the upstreams, instead of ``upstreams``; the first
+    /// that names others than this server counts, and changes are noticed.
+    package var upstreamFiles: [String] = []
     /// The upstreams, of routes too, that are asked over TLS, each with the name that its
     /// certificate must be for; an empty one stands for the address.
     package var secureUpstreams: [SocketAddress: String] = [:]
@@ -83,6 +86,7 @@ package final class NameServer: Sendable {
         let loop = try NameServerLoop(
             resolver: resolver, mailbox: mailbox,
             certificateNames: configuration.secureUpstreams.filter { !$0.value.isEmpty },
+            upstreamFiles: configuration.upstreamFiles,
             queryLog: configuration.queryLog)
         let thread = try WorkerThread(name: "evpn-names") { loop.run() }
         start(thread)
@@ -154,13 +158,7 @@ package final class NameServer: Sendable {
     private func others(
         _ upstreams: [SocketAddress], than own: [SocketAddress]
     ) -> [SocketAddress] {
-        upstreams.filter { upstream in
-            !own.contains { listener in
-                listener.port == upstream.port
-                    && (listener.ip == upstream.ip
-                        || listener.ip.isUnspecified && upstream.ip.isLoopback)
-            }
-        }
+        upstreams.filter { !isOwn($0, own) }
     }
 
     /// Where the server listens now, with the ports that the kernel drew.
@@ -172,7 +170,7 @@ package final class NameServer: Sendable {
     package var counters: ResolverCounters { mailbox.counters }
 
     /// Who is asked for names that are not the mesh's.
-    package var upstreams: [SocketAddress] { state.withLock { forwarding($0).upstreams } }
+    package var upstreams: [SocketAddress] { mailbox.upstreams }
 
     /// Ends the thread and closes all sockets; further calls do nothing.
     package func stop() {
@@ -182,6 +180,14 @@ package final class NameServer: Sendable {
             return state.thread.take()
         }
         if let thread { thread.join() }
+    }
+}
+
+/// Whether a server that listens on `own` would ask itself at `upstream`.
+func isOwn(_ upstream: SocketAddress, _ own: [SocketAddress]) -> Bool {
+    own.contains { listener in
+        listener.port == upstream.port
+            && (listener.ip == upstream.ip || listener.ip.isUnspecified && upstream.ip.isLoopback)
     }
 }
 
@@ -215,7 +221,7 @@ final class NameServerMailbox: Sendable {
     }
 
     private let orders = Mutex(Orders())
-    private let latestCounters = Mutex(ResolverCounters())
+    private let latest = Mutex((counters: ResolverCounters(), upstreams: [SocketAddress]()))
     let doorbell: Doorbell
 
     init() throws(SystemCallError) {
@@ -236,9 +242,10 @@ final class NameServerMailbox: Sendable {
         }
     }
 
-    var counters: ResolverCounters { latestCounters.withLock { $0 } }
+    var counters: ResolverCounters { latest.withLock { $0.counters } }
+    var upstreams: [SocketAddress] { latest.withLock { $0.upstreams } }
 
-    func report(_ counters: ResolverCounters) {
-        latestCounters.withLock { $0 = counters }
+    func report(_ counters: ResolverCounters, _ upstreams: [SocketAddress]) {
+        latest.withLock { $0 = (counters, upstreams) }
     }
 }

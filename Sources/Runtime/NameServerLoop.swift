@@ -10,6 +10,8 @@ final class NameServerLoop: @unchecked Sendable {
     var resolver: Resolver
     private let mailbox: NameServerMailbox
     let poller: ReadinessPoller
+    private var upstreamFile: UpstreamFile?
+    private var ownAddresses: [SocketAddress] = []
     private let certificateNames: [SocketAddress: String]
     /// The connection to each upstream that is asked over TLS.
     var secureUpstreams: [SocketAddress: SecureUpstream] = [:]
@@ -42,11 +44,12 @@ final class NameServerLoop: @unchecked Sendable {
 
     init(
         resolver: Resolver, mailbox: NameServerMailbox,
-        certificateNames: [SocketAddress: String],
+        certificateNames: [SocketAddress: String], upstreamFiles: [String],
         queryLog: (@Sendable (AnsweredQuery) -> Void)?
     ) throws(SystemCallError) {
         self.queryLog = queryLog
         self.certificateNames = certificateNames
+        upstreamFile = upstreamFiles.isEmpty ? nil : UpstreamFile(upstreamFiles)
         self.resolver = resolver
         self.mailbox = mailbox
         poller = try ReadinessPoller()
@@ -56,6 +59,7 @@ final class NameServerLoop: @unchecked Sendable {
     func run() {
         while true {
             let events = poller.wait(milliseconds: patience())
+            lookForUpstreams()
             for event in events {
                 if event.token == NameServerLoop.doorbellToken {
                     guard takeOrders() else { return endpoints.removeAll() }
@@ -66,7 +70,7 @@ final class NameServerLoop: @unchecked Sendable {
             }
             endOverdue()
             carryOut()
-            mailbox.report(resolver.counters)
+            mailbox.report(resolver.counters, resolver.upstreams)
         }
     }
 
@@ -86,6 +90,12 @@ final class NameServerLoop: @unchecked Sendable {
         return Int32(clamping: min(milliseconds, 60_000))
     }
 
+    private func lookForUpstreams() {
+        let own = ownAddresses
+        let found = upstreamFile?.look(at: SystemClock.boot()) { isOwn($0, own) }
+        if let found { resolver.setUpstreams(found) }
+    }
+
     // MARK: Orders
 
     /// False when the server shall stop.
@@ -93,7 +103,7 @@ final class NameServerLoop: @unchecked Sendable {
         let orders = mailbox.take()
         if let table = orders.table { resolver.table = table }
         if let forwarding = orders.forwarding {
-            resolver.setUpstreams(forwarding.upstreams)
+            if upstreamFile == nil { resolver.setUpstreams(forwarding.upstreams) }
             resolver.setRoutes(forwarding.routes)
         }
         if let listeners = orders.listeners { replaceListeners(listeners) }
@@ -101,6 +111,9 @@ final class NameServerLoop: @unchecked Sendable {
     }
 
     private func replaceListeners(_ listeners: [NameListener]) {
+        ownAddresses = listeners.map(\.localAddress)
+        upstreamFile?.forget()
+        lookForUpstreams()
         let wanted = Set(listeners.map(ObjectIdentifier.init))
         for (identity, tokens) in listenerTokens where !wanted.contains(identity) {
             for token in tokens { endpoints[token] = nil }

@@ -4,7 +4,6 @@ import Logging
 import Membership
 import MeshBase
 import NetAddress
-import Storage
 
 /// The parts of a node that find and name machines.
 extension NodeService {
@@ -38,9 +37,30 @@ extension NodeService {
             + [
                 settings.token.ipv4Plan, MeshAddressing.prefix(meshID: settings.token.meshID),
             ]
-        let configuration = NameServerConfiguration(
-            fixedAddresses: fixed, upstreams: settings.upstreams ?? systemUpstreams(),
+        var configuration = NameServerConfiguration(
+            fixedAddresses: fixed, upstreams: (settings.upstreams ?? []).map(\.address),
             clients: clients)
+        if settings.upstreams == nil { configuration.upstreamFiles = UpstreamFile.usualPaths }
+        let routes = Dictionary(grouping: settings.routes, by: \.suffix)
+        configuration.routes = routes.sorted { $0.key < $1.key }.compactMap { suffix, routes in
+            DNSName(suffix).map {
+                ResolverRoute(suffix: $0, upstreams: routes.map(\.upstream.address))
+            }
+        }
+        for upstream in (settings.upstreams ?? []) + settings.routes.map(\.upstream) {
+            if let name = upstream.tlsName {
+                configuration.secureUpstreams[upstream.address] = name
+            }
+        }
+        if settings.logsQueries {
+            configuration.queryLog = { line in
+                logger.info(
+                    """
+                    dns \(line.client.address) \(line.question.name) \(line.question.type) \
+                    code \(line.code.rawValue) \(line.origin.rawValue)
+                    """)
+            }
+        }
         do throws(SystemCallError) {
             return try NameServer(configuration, table: table) { logger.warning("names: \($0)") }
         } catch {
@@ -49,23 +69,16 @@ extension NodeService {
         }
     }
 
-    /// The name servers of /etc/resolv.conf (resolv.conf(5)), loops excluded later.
-    private static func systemUpstreams() -> [SocketAddress] {
-        let files = LinuxFileSystem()
-        guard let file = try? files.open("/etc/resolv.conf", .read) else { return [] }
-        defer { files.close(file) }
-        guard let bytes = try? files.read(file, at: 0, count: 65_536) else { return [] }
-        return nameServers(inResolvConf: String(decoding: bytes, as: UTF8.self))
-    }
-}
-
-/// The addresses of the `nameserver` lines, in their order.
-package func nameServers(inResolvConf text: String) -> [SocketAddress] {
-    text.split(whereSeparator: \.isNewline).compactMap { line in
-        let words = line.split(whereSeparator: \.isWhitespace)
-        guard words.count >= 2, words[0] == "nameserver",
-            let address = words[1].split(separator: "%").first.flatMap({ IPAddress(String($0)) })
-        else { return nil }
-        return SocketAddress(ip: address, port: 53)
+    /// What points the machine's programs here; `nil` when nobody asked for it.
+    static func resolverIntegration(
+        _ settings: NodeSettings, table: NameTable, interface: String?, _ logger: Logger
+    ) -> ResolverIntegration? {
+        guard settings.resolverIntegration != .off, settings.names != .off else { return nil }
+        return ResolverIntegration(
+            settings.resolverIntegration, interface: interface ?? "",
+            zone: table.zone.description, reverseZones: table.reverseApexes.map(\.description)
+        ) { text, isProblem in
+            logger.log(level: isProblem ? .warning : .notice, "names: \(text)")
+        }
     }
 }

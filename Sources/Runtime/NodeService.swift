@@ -19,6 +19,7 @@ package final class NodeService: Service {
     package let runtime: NodeRuntime
     private let thread: ControlThread
     private let plane: PacketPlane
+    private let integration: ResolverIntegration?
     private let first: FirstActions
     private let executor: any HostExecuting
     private let settings: NodeSettings
@@ -44,10 +45,13 @@ package final class NodeService: Service {
         self.settings = settings
         self.logger = logger
         let (location, directory) = try NodeService.findState(settings)
-        let device = try NodeService.openDevice(settings)
+        let shards = ShardCount.resolve(settings.shards)
+        let devices = try NodeService.openDevice(settings, shards)
+        let device = devices.first
         let savedPort = try NodeService.savedPort(in: directory)
-        let socket = try NodeService.openSocket(
-            configured: settings.listenPort, saved: savedPort, logger)
+        let sockets = try NodeService.openSockets(
+            shards, configured: settings.listenPort, saved: savedPort, logger)
+        let port = sockets[0].port
 
         let store: NodeStore
         let identity: NodeIdentity
@@ -67,20 +71,21 @@ package final class NodeService: Service {
         do {
             certificate = try store.certificate(
                 for: identity, wantsVoter: takesPart, token: settings.token)
-            if savedPort != socket.port { try store.savePort(socket.port) }
+            if savedPort != port { try store.savePort(port) }
         } catch let error as StorageError {
             throw ServiceProblem.storage(error)
         }
 
         var configuration = NodeConfiguration(
             token: settings.token, identity: identity, certificate: certificate,
-            hostname: settings.hostname, listenPort: socket.port)
+            hostname: settings.hostname, listenPort: port)
         configuration.fixedIPv4 = settings.fixedIPv4
         configuration.localRoutes = NetworkWatcher.localRoutes(except: device?.name)
         configuration.usesLocalDiscovery = settings.usesLocalDiscovery
         if let zone = settings.zone { configuration.zone = zone }
         configuration.clusterKind = settings.clusterKind
         configuration.clusterRole = settings.clusterRole
+        configuration.relay = settings.relay
         configuration.isDurable = store.directory.isDurable
         configuration.isAmnesiac = store.isAmnesiac
         configuration.hasClusterData =
@@ -99,8 +104,8 @@ package final class NodeService: Service {
         plane = try wrapSystem { () throws(SystemCallError) in
             try PacketPlane(
                 DataPlaneConfiguration(
-                    device: device, socket: socket, mtu: Int(settings.token.mtu),
-                    workerName: "evpn-packets"))
+                    devices: devices, sockets: sockets, mtu: Int(settings.token.mtu),
+                    workerName: "evpn-packets", followsSources: false))
         }
         let interface: OverlayInterface?
         let changes: NetworkWatcher
@@ -114,6 +119,8 @@ package final class NodeService: Service {
         } catch {
             throw ServiceProblem.netlink(error)
         }
+        integration = NodeService.resolverIntegration(
+            settings, table: node.names, interface: device?.name, logger)
         let box = RuntimeBox()
         executor =
             takesPart || settings.clusterKind != .none
@@ -124,6 +131,7 @@ package final class NodeService: Service {
                 thread: thread, node: node, store: store, plane: plane, interface: interface,
                 multicast: NodeService.multicast(settings, logger), changes: changes,
                 nameServer: NodeService.nameServer(settings, table: node.names, logger),
+                resolverIntegration: integration,
                 executor: executor, logger: logger))
         box.runtime = runtime
     }
@@ -151,6 +159,7 @@ package final class NodeService: Service {
         } onGracefulShutdown: {
             Task { await runtime.leave() }
         }
+        integration?.undo()
         plane.stop()
         executor.shutDown()
         if let failure { throw ServiceProblem.failed(failure) }
@@ -193,6 +202,7 @@ struct NodeParts {
     let multicast: MulticastService?
     let changes: NetworkWatcher
     let nameServer: NameServer?
+    let resolverIntegration: ResolverIntegration?
     let executor: any HostExecuting
     let logger: Logger
 }
@@ -200,8 +210,10 @@ struct NodeParts {
 // MARK: - Opening
 
 extension NodeService {
-    private static func openDevice(_ settings: NodeSettings) throws(ServiceProblem) -> TunDevice? {
-        guard let name = settings.interfaceName else { return nil }
+    private static func openDevice(
+        _ settings: NodeSettings, _ shards: Int
+    ) throws(ServiceProblem) -> [TunDevice] {
+        guard let name = settings.interfaceName else { return [] }
         let isTaken: Bool
         do throws(NetlinkError) {
             isTaken = try Netlink().index(of: name) != nil
@@ -210,7 +222,7 @@ extension NodeService {
         }
         guard !isTaken else { throw .interfaceTaken(name) }
         do throws(SystemCallError) {
-            return try TunDevice(name: name)
+            return try TunDevice.queues(of: name, count: shards)
         } catch {
             if error.isMissing { throw .noTunDevice }
             if error.isForbidden { throw .notRoot }
@@ -219,17 +231,19 @@ extension NodeService {
         }
     }
 
-    private static func openSocket(
-        configured: UInt16?, saved: UInt16?, _ logger: Logger
-    ) throws(ServiceProblem) -> UDPSocket {
+    private static func openSockets(
+        _ shards: Int, configured: UInt16?, saved: UInt16?, _ logger: Logger
+    ) throws(ServiceProblem) -> [UDPSocket] {
         do throws(SystemCallError) {
-            return try UDPSocket(port: configured ?? saved ?? 0)
+            return try UDPSocket.group(of: shards, port: configured ?? saved ?? 0)
         } catch {
             guard error.isAddressInUse else { throw .system(error) }
             guard configured == nil, let saved else { throw .portTaken(configured ?? 0) }
             logger.warning("UDP port \(saved) of the last start is taken; choosing another one")
         }
-        return try wrapSystem { () throws(SystemCallError) in try UDPSocket(port: 0) }
+        return try wrapSystem { () throws(SystemCallError) in
+            try UDPSocket.group(of: shards, port: 0)
+        }
     }
 
     /// Locks the state directory when it exists; making it is left for later.

@@ -1,4 +1,5 @@
 import ClusterPlan
+import Configuration
 import Cryptography
 import MeshBase
 import MeshNode
@@ -18,14 +19,21 @@ package struct NodeSettings: Sendable {
     /// Host names or addresses with ports.
     package var peers: [(host: String, port: UInt16)]
     package var usesLocalDiscovery: Bool
+    /// Packet threads; 0 leaves their number to the machine.
+    package var shards: Int
     package var names: NameService
     package var zone: String?
     /// `nil`: the machine's resolv.conf without ourselves.
-    package var upstreams: [SocketAddress]?
+    package var upstreams: [DNSUpstream]?
+    package var routes: [DNSRoute] = []
+    package var logsQueries = false
+    package var resolverIntegration = DNSIntegrationChoice.off
     package var clusterKind: DatastoreKind
     package var clusterRole: RoleWish
     /// Paths outside the state directory whose presence means that a datastore was set up here.
     package var datastorePaths: [String]
+    /// What this machine carries for others.
+    package var relay = RelayBudget.usual
 
     /// Where names are answered.
     package enum NameService: Hashable, Sendable {
@@ -40,6 +48,7 @@ package struct NodeSettings: Sendable {
         self.hostname = hostname
         peers = []
         usesLocalDiscovery = true
+        shards = 0
         names = .overlay
         clusterKind = .none
         clusterRole = .auto

@@ -14,6 +14,7 @@ struct TunnelControl {
     private var device: TunnelDevice
     private var random = SystemRandom.generator()
     private var nextStir = BootInstant.zero
+    private let firewallMark: UInt32
     /// In the order of the configuration.
     private var peers: [ForwardingPeer] = []
     private var positions: [StaticPublicKey: Int] = [:]
@@ -21,7 +22,10 @@ struct TunnelControl {
     private var isChanged = true
 
     /// Everything is made here and the packet threads run when it returns.
-    init(_ configuration: TunnelConfiguration, interfaceName: String) throws(TunnelProblem) {
+    init(
+        _ configuration: TunnelConfiguration, interfaceName: String, shards: Int
+    ) throws(TunnelProblem) {
+        firewallMark = configuration.firewallMark
         device = TunnelDevice(privateKey: configuration.privateKey, lastTimestamp: nil)
         for settings in configuration.peers {
             if settings.allowedIPs.contains(where: { $0.length == 0 }) {
@@ -38,17 +42,18 @@ struct TunnelControl {
                 ForwardingPeer(
                     key: settings.publicKey, endpoint: endpoint, prefixes: settings.allowedIPs))
         }
-        let socket = try TunnelControl.openSocket(configuration)
-        interface = try TunnelInterface(configuration, name: interfaceName)
-        let tun = interface.tun
+        let sockets = try TunnelControl.openSockets(configuration, shards)
+        interface = try TunnelInterface(configuration, name: interfaceName, queueCount: shards)
+        let queues = interface.queues
         plane = try TunnelProblem.wrapping { () throws(SystemCallError) in
             let plane = try PacketPlane(
                 DataPlaneConfiguration(
-                    device: tun, socket: socket, mtu: configuration.mtu,
+                    devices: queues, sockets: sockets, mtu: configuration.mtu,
                     peerCapacity: max(1, configuration.peers.count)))
             try plane.start()
             return plane
         }
+        refreshPathLimits()
         publish()
     }
 
@@ -102,6 +107,7 @@ struct TunnelControl {
             // send them back.
             if case .endpointMoved(let key, let address) = event {
                 change(key) { $0.endpoint = address }
+                refreshPathLimits()
             }
         }
     }
@@ -114,6 +120,7 @@ struct TunnelControl {
         if nextStir <= now.boot {
             nextStir = now.boot + .seconds(60)
             random.stir(SystemRandom.bytes32())
+            refreshPathLimits()
         }
         var actions: [TunnelAction] = []
         body(&device, now, &random, &actions)
@@ -157,6 +164,20 @@ struct TunnelControl {
         isChanged = true
     }
 
+    /// Other implementations do not answer probes: what is known of a path is the MTU of the route
+    /// to the peer. Beyond it the network cuts datagrams, as it does for every WireGuard.
+    private mutating func refreshPathLimits() {
+        for position in peers.indices {
+            guard let endpoint = peers[position].endpoint,
+                let mtu = UDPSocket.routeMTU(to: endpoint, firewallMark: firewallMark)
+            else { continue }
+            let limit = mtu - (endpoint.ip.isIPv4 ? 28 : 48)
+            guard peers[position].pathLimit != limit else { continue }
+            peers[position].pathLimit = limit
+            isChanged = true
+        }
+    }
+
     private mutating func publish() {
         plane.publish(ForwardingSnapshot(peers: peers))
         isChanged = false
@@ -171,12 +192,13 @@ struct TunnelControl {
         return first
     }
 
-    private static func openSocket(_ configuration: TunnelConfiguration) throws(TunnelProblem)
-        -> UDPSocket
-    {
+    private static func openSockets(
+        _ configuration: TunnelConfiguration, _ count: Int
+    ) throws(TunnelProblem) -> [UDPSocket] {
         do throws(SystemCallError) {
-            return try UDPSocket(
-                port: configuration.listenPort, firewallMark: configuration.firewallMark)
+            return try UDPSocket.group(
+                of: count, port: configuration.listenPort,
+                firewallMark: configuration.firewallMark)
         } catch {
             if error.isAddressInUse { throw .portTaken(configuration.listenPort) }
             throw .system(error)

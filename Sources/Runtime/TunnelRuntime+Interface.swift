@@ -6,10 +6,12 @@ import NetAddress
 ///
 /// It lives as long as its descriptor, so a process that dies leaves nothing behind.
 struct TunnelInterface {
-    let tun: TunDevice
+    let queues: [TunDevice]
     private let index: UInt32
 
-    init(_ configuration: TunnelConfiguration, name: String) throws(TunnelProblem) {
+    init(
+        _ configuration: TunnelConfiguration, name: String, queueCount: Int
+    ) throws(TunnelProblem) {
         let allowed = name.utf8.allSatisfy { byte in
             (48...57).contains(byte) || (65...90).contains(byte) || (97...122).contains(byte)
                 || byte == UInt8(ascii: "-") || byte == UInt8(ascii: "_")
@@ -17,11 +19,12 @@ struct TunnelInterface {
         guard allowed, (1...15).contains(name.utf8.count) else { throw .badInterfaceName(name) }
         let netlink = try TunnelInterface.wrapping { () throws(NetlinkError) in try Netlink() }
         guard netlink.index(of: name) == nil else { throw .interfaceTaken(name) }
-        tun = try TunnelInterface.openTun(name)
-        index = netlink.index(of: tun.name) ?? 0
+        queues = try TunnelInterface.openTun(name, queueCount)
+        index = netlink.index(of: queues[0].name) ?? 0
         let index = index
         try TunnelInterface.wrapping { () throws(NetlinkError) in
             try netlink.setMTU(configuration.mtu, of: index)
+            try netlink.setQueueLength(TunDevice.queueLength, of: index)
             for address in configuration.addresses {
                 let entry = InterfaceAddress(address.ip, prefixLength: address.prefixLength)
                 if let entry { try netlink.addAddress(entry, to: index) }
@@ -39,9 +42,11 @@ struct TunnelInterface {
         try? netlink.removeLink(index)
     }
 
-    private static func openTun(_ name: String) throws(TunnelProblem) -> TunDevice {
+    private static func openTun(
+        _ name: String, _ count: Int
+    ) throws(TunnelProblem) -> [TunDevice] {
         do throws(SystemCallError) {
-            return try TunDevice(name: name)
+            return try TunDevice.queues(of: name, count: count)
         } catch {
             if error.isForbidden { throw .notRoot }
             if error.isMissing { throw .noTunDevice }

@@ -24,15 +24,17 @@ package enum TunnelRuntime {
     ///
     /// - Parameters:
     ///   - interfaceName: at most 15 bytes; must not exist yet.
+    ///   - shards: packet threads; 0 leaves their number to the machine.
     ///   - report: what the user may want to read, called on the calling thread.
     package static func run(
         configuration: TunnelConfiguration, interfaceName: String = usualInterfaceName,
-        report: (TunnelReport) -> Void = { _ in }
+        shards: Int = 0, report: (TunnelReport) -> Void = { _ in }
     ) throws(TunnelProblem) {
         let signals = try TunnelProblem.wrapping { () throws(SystemCallError) in
             try StopSignals()
         }
-        var control = try TunnelControl(configuration, interfaceName: interfaceName)
+        var control = try TunnelControl(
+            configuration, interfaceName: interfaceName, shards: ShardCount.resolve(shards))
         defer { control.close() }
         report(
             .listening(

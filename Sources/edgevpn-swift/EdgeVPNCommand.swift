@@ -1,6 +1,7 @@
 import ArgumentParser
 import ClusterHost
 import Glibc
+import Runtime
 
 /// The program: one file per subcommand beside this one.
 struct EdgeVPNCommand: AsyncParsableCommand {
@@ -21,7 +22,7 @@ struct EdgeVPNCommand: AsyncParsableCommand {
         subcommands: [
             TokenCommand.self, IdentityCommand.self, UpCommand.self, TunnelCommand.self,
             StatusCommand.self, PeersCommand.self, PingCommand.self, DNSCommand.self,
-            ClusterCommand.self, ElectCommand.self, LockCommand.self,
+            DoctorCommand.self, ClusterCommand.self, ElectCommand.self, LockCommand.self,
             WaitForCommand.self, LedgerCommand.self, DemoCommand.self,
         ])
 }
@@ -32,6 +33,9 @@ enum Program {
     static func main() async {
         if CommandLine.arguments.dropFirst().first == supervisorArgument {
             exit(superviseDatastore(CommandLine.arguments))
+        }
+        if CommandLine.arguments.dropFirst().first == ResolverIntegration.guardArgument {
+            exit(ResolverIntegration.runGuard(Array(CommandLine.arguments.dropFirst(2))))
         }
         let input = ProcessInput.current
         if input.hadTokenArgument {

@@ -6,6 +6,8 @@ import Ledger
 import Membership
 import MeshBase
 import MeshNode
+import NetAddress
+import PathDiscovery
 import Runtime
 import Synchronization
 import WireGuard
@@ -20,12 +22,16 @@ struct NodeControl: ControlHandle {
 
     func status() async -> StatusModel {
         let status = await runtime.status()
-        return StatusModel(
+        var model = StatusModel(
             node: NodeModel(
                 id: "\(status.id)", hostname: status.hostname,
                 ipv4: status.ipv4.map { "\($0)" }, ipv6: "\(status.ipv6)",
                 port: Int(status.port), version: EdgeVPNCommand.version),
-            peers: status.peers.map(peerModel), cluster: clusterModel(status))
+            peers: status.peers.map { peerModel($0, names: status.names) },
+            cluster: clusterModel(status))
+        if status.natBehaviour != .unknown { model.node.nat = status.natBehaviour.rawValue }
+        if !status.observed.isEmpty { model.node.observed = status.observed.map { "\($0)" } }
+        return model
     }
 
     func clusterStatus() async -> ClusterStatusModel {
@@ -110,8 +116,8 @@ struct NodeControl: ControlHandle {
         return PingModel(
             id: "\(target)", hostname: peer?.hostname,
             rttMs: roundTrip.map { $0.inSeconds * 1_000 },
-            path: peer?.endpoint == nil ? nil : .direct,
-            endpoint: peer?.endpoint.map { "\($0)" })
+            path: peer?.endpoint.map { $0.isRelayed ? .relay : .direct },
+            endpoint: peer?.endpoint.flatMap { $0.isRelayed ? nil : "\($0)" })
     }
 
     func names() async -> [NameModel] {
@@ -186,7 +192,7 @@ final class RuntimeSlot: Sendable {
     }
 }
 
-private func peerModel(_ peer: MemberStatus) -> PeerModel {
+private func peerModel(_ peer: MemberStatus, names: [NodeID: String]) -> PeerModel {
     let state: PeerModel.State =
         switch peer.state {
         case .unknown: .known
@@ -201,13 +207,28 @@ private func peerModel(_ peer: MemberStatus) -> PeerModel {
         case .aes256GCM: "aes-256-gcm"
         case nil: nil
         }
-    return PeerModel(
+    var model = PeerModel(
         id: "\(peer.id)", hostname: peer.hostname, ipv4: peer.ipv4.map { "\($0)" },
-        ipv6: "\(peer.ipv6)", state: state, path: peer.endpoint == nil ? nil : .direct,
-        endpoint: peer.endpoint.map { "\($0)" },
+        ipv6: "\(peer.ipv6)", state: state,
+        path: peer.endpoint.map { $0.isRelayed ? .relay : .direct },
+        endpoint: peer.endpoint.flatMap { $0.isRelayed ? nil : "\($0)" },
         rttMs: peer.roundTrip.map { $0.inSeconds * 1_000 },
         lastHandshakeSeconds: peer.sinceHandshake?.inSeconds, rxBytes: peer.receivedBytes,
         txBytes: peer.sentBytes, suite: suite)
+    if let path = peer.path, path.address != nil {
+        model.relay = path.relay.map { names[$0] ?? $0.short }
+        model.pathReason = path.reason.rawValue
+        model.ways = path.ways.filter(\.isLive).map {
+            WayModel(
+                address: $0.address.isRelayed ? "relayed" : "\($0.address)",
+                rttMs: $0.roundTrip.map { $0.inSeconds * 1_000 }, lost: $0.lost)
+        }
+        if model.rttMs == nil {
+            model.rttMs = path.ways.first { $0.address == path.address }?.roundTrip
+                .map { $0.inSeconds * 1_000 }
+        }
+    }
+    return model
 }
 
 private func clusterModel(_ status: NodeStatus) -> ClusterModel {

@@ -17,7 +17,7 @@ struct PeersCommand: AsyncParsableCommand {
             if peers.isEmpty { return "no peers yet" }
             let header = [
                 "ID", "HOSTNAME", "IPV4", "STATE", "PATH", "RTT", "HANDSHAKE", "RX", "TX",
-                "ENDPOINT",
+                "ENDPOINT", "WHY",
             ]
             return table(header, peers.map(row))
         }
@@ -29,7 +29,7 @@ struct PeersCommand: AsyncParsableCommand {
             peer.path?.rawValue ?? "-", peer.rttMs.map { "\(rounded($0, 2)) ms" } ?? "-",
             peer.lastHandshakeSeconds.map { "\(rounded($0, 0)) s ago" } ?? "-",
             peer.rxBytes.map(byteCount) ?? "-", peer.txBytes.map(byteCount) ?? "-",
-            peer.endpoint ?? "-",
+            peer.endpoint ?? peer.relay.map { "via \($0)" } ?? "-", peer.pathReason ?? "-",
         ]
     }
 }

@@ -28,6 +28,10 @@ struct StatusCommand: AsyncParsableCommand {
             ["peers", "\(status.peers.count) known, \(alive) alive"],
             ["cluster", status.cluster.phase.rawValue],
         ]
+        if let nat = status.node.nat { rows.insert(["nat", nat], at: rows.count - 1) }
+        if let seen = status.node.observed?.first {
+            rows.insert(["seen at", seen], at: rows.count - 1)
+        }
         if let role = status.cluster.role { rows.append(["role", role]) }
         if let founder = status.cluster.founder { rows.append(["founder", founder]) }
         if let reason = status.cluster.reason, !reason.isEmpty { rows.append(["", reason]) }

@@ -18,7 +18,18 @@ struct TunnelCommand: ParsableCommand {
     @Option(name: .long, help: ArgumentHelp("The interface to make.", valueName: "name"))
     var interface = TunnelRuntime.usualInterfaceName
 
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Packet threads. Default 0: as many as suit this machine.", valueName: "count"))
+    var shards = "0"
+
     func run() throws {
+        guard let shards = shardCount(shards) else {
+            throw CommandFailure.mistake(
+                "--shards", "\(self.shards) is no number of packet threads",
+                fix: "give 0 (automatic) to \(shardLimit)")
+        }
         let bytes: [UInt8]
         do throws(ReadFailure) {
             bytes = try readFile(config, limit: TunnelConfiguration.sizeLimit + 1)
@@ -34,7 +45,9 @@ struct TunnelCommand: ParsableCommand {
             throw CommandFailure.mistakes(error.problems)
         }
         do throws(TunnelProblem) {
-            try TunnelRuntime.run(configuration: configuration, interfaceName: interface) {
+            try TunnelRuntime.run(
+                configuration: configuration, interfaceName: interface, shards: shards
+            ) {
                 printError("\($0)")
             }
         } catch {

@@ -57,15 +57,37 @@ struct UpCommand: AsyncParsableCommand {
             "Who resolves all other names; may be repeated. Default: from resolv.conf.",
             valueName: "address"))
     var dnsUpstream: [String] = []
-    @Option(name: .long, help: .hidden) var dnsIntegration: String?
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Who resolves the names below a suffix; may be repeated.",
+            valueName: "suffix=address"))
+    var dnsRoute: [String] = []
+    @Flag(inversion: .prefixedNo, help: "Log every answered question. Off: it is private.")
+    var dnsQueryLog: Bool?
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Make this machine's programs ask this node: auto, off, resolved, resolvconf, file.",
+            valueName: "how"))
+    var dnsIntegration: String?
     @Option(
         name: .long,
         help: ArgumentHelp(
             "unix:PATH, ADDRESS:PORT or off. Default unix:/run/edgevpn/api.sock.",
             valueName: "address"))
     var api: String?
-    @Option(name: .long, help: .hidden) var relay: String?
-    @Option(name: .long, help: .hidden) var shards: String?
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "What this machine carries for members that do not reach each other: off, unlimited, "
+                + "or bits a second. Default 10M.", valueName: "rate"))
+    var relay: String?
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Packet threads. Default 0: as many as suit this machine.", valueName: "count"))
+    var shards: String?
     @Option(name: .long, help: "The datastore that the mesh founds: none, etcd or k3s.")
     var cluster: String?
     @Option(name: .long, help: "What this machine may become: auto, server, agent, none.")
@@ -140,13 +162,15 @@ struct UpCommand: AsyncParsableCommand {
             (.token, token.token), (.tokenFile, token.tokenFile), (.stateDirectory, stateDir),
             (.interface, interface), (.address, address), (.hostname, hostname),
             (.listen, listen), (.dht, dht), (.mdns, mdns.map { "\($0)" }), (.dns, dns),
-            (.dnsZone, dnsZone), (.dnsIntegration, dnsIntegration), (.api, api), (.relay, relay),
+            (.dnsZone, dnsZone), (.dnsIntegration, dnsIntegration),
+            (.dnsQueryLog, dnsQueryLog.map { "\($0)" }), (.api, api), (.relay, relay),
             (.shards, shards), (.cluster, cluster), (.role, role), (.initSystem, initSystem),
             (.k3sBinary, k3sBinary), (.k3sDataDirectory, k3sDataDir),
             (.k3sConfigDirectory, k3sConfigDir), (.logLevel, logLevel),
         ]
         var result: [NodeOption: [String]] = [
             .peer: peer, .dhtBootstrap: dhtBootstrap, .dnsUpstream: dnsUpstream,
+            .dnsRoute: dnsRoute,
         ]
         for (option, value) in single {
             if let value { result[option] = [value] }

@@ -5,7 +5,7 @@ import Testing
 
 /// Records that people publish: their text, and which of them are served.
 @Suite struct PublishedNamesTests {
-    private let zone = DNSName(labels: [Array("mesh".utf8), Array("internal".utf8)])!
+    private let zone = DNSName("mesh.internal") ?? .root
 
     private func name(_ text: String) throws -> DNSName {
         try #require(DNSName("\(text).mesh.internal"))
@@ -23,7 +23,10 @@ import Testing
         ("CNAME", "alpha", "alpha.mesh.internal."), ("CNAME", "example.com.", "example.com."),
         ("PTR", #"Web\032site._http._tcp"#, #"Web\032site._http._tcp.mesh.internal."#),
         ("MX", "10 alpha", "10 alpha.mesh.internal."),
-        ("TXT", #"plain "two words" "quote \" \\ \200""#, #""plain" "two words" "quote \" \\ \200""#),
+        (
+            "TXT", #"plain "two words" "quote \" \\ \200""#,
+            #""plain" "two words" "quote \" \\ \200""#
+        ),
         ("SRV", "0 5 443 alpha.mesh.internal", "0 5 443 alpha.mesh.internal."),
         (
             "NAPTR", #"100 10 "u" "E2U+sip" "!^.*$!sip:a@b!" ."#,

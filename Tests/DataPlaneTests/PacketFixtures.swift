@@ -16,15 +16,8 @@ final class Endpoint {
     let address: SocketAddress
 
     init(mtu: Int = 1420, hasDevice: Bool = true) throws {
-        var pair: [Int32] = [-1, -1]
-        try #require(socketpair(AF_UNIX, Int32(SOCK_DGRAM.rawValue), 0, &pair) == 0)
-        kernel = pair[1]
-        var size: Int32 = 4 << 20
-        setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &size, 4)
-        setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &size, 4)
-        _ = fcntl(pair[0], F_SETFL, O_NONBLOCK)
-        _ = fcntl(pair[1], F_SETFL, O_NONBLOCK)
-        let device = TunDevice(adopting: pair[0], name: "pair", offloadsUDP: true)
+        let (device, kernel) = try devicePair("pair")
+        self.kernel = kernel
         let socket = try UDPSocket(port: 0)
         plane = try PacketPlane(
             DataPlaneConfiguration(
@@ -57,6 +50,18 @@ final class Endpoint {
         plane.drainEvents { events.append($0) }
         return events
     }
+}
+
+/// A queue of a device that is a socket pair, and the kernel's side of it.
+func devicePair(_ name: String) throws -> (TunDevice, Int32) {
+    var pair: [Int32] = [-1, -1]
+    try #require(socketpair(AF_UNIX, Int32(SOCK_DGRAM.rawValue), 0, &pair) == 0)
+    var size: Int32 = 4 << 20
+    for side in pair {
+        setsockopt(side, SOL_SOCKET, SO_SNDBUF, &size, 4)
+        _ = fcntl(side, F_SETFL, O_NONBLOCK)
+    }
+    return (TunDevice(adopting: pair[0], name: name, offloadsUDP: true), pair[1])
 }
 
 /// Two ends, `a` 10.0.0.1 and `b` 10.0.0.2, with a session between them.

@@ -22,6 +22,8 @@ struct TunnelEnd: Sendable {
     var address: String
     let innerAddresses: [String]
     let configurationPath: String
+    /// Of our program.
+    var options: [String] = []
     var process: LabProcess?
 
     /// How often the program has reported `text`.
@@ -66,7 +68,7 @@ final class TunnelLab {
                 [
                     try Lab.binary(), "tunnel", "--config", end.configurationPath, "--interface",
                     end.interface,
-                ])
+                ] + end.options)
             self[side].process = process
             try await process.prints("\(end.interface) is up")
         case .wireguardGo:
@@ -111,7 +113,7 @@ final class TunnelLab {
 /// Runs `body` with a running tunnel between two machines.
 func withTunnel(
     _ pair: TunnelPair, presharedKeys: TunnelSecrets = .none, outside: TunnelOutside = .ipv4,
-    _ body: (TunnelLab) async throws -> Void
+    options: [String] = [], _ body: (TunnelLab) async throws -> Void
 ) async throws {
     _ = try Lab.binary()
     try Lab.requireTool("wg", package: "wireguard-tools")
@@ -149,7 +151,8 @@ func withTunnel(
                 TunnelEnd(
                     program: program, host: host, interface: lab.unique(index == 0 ? "l" : "r"),
                     address: "10.200.0.\(own)", innerAddresses: inner,
-                    configurationPath: try lab.file("\(host.name).conf", text)))
+                    configurationPath: try lab.file("\(host.name).conf", text),
+                    options: options))
         }
         let tunnel = TunnelLab(left: ends[0], right: ends[1])
         // The control sockets of wireguard-go are not in a namespace, and it leaves them behind

@@ -161,6 +161,34 @@ struct TunnelTests {
         }
     }
 
+    /// Eight connections through two packet threads at each end, over the first rekey after
+    /// REKEY_AFTER_TIME = 120 s. It takes two minutes, next to the other tests.
+    @Test func twoShardsCarryTCPThroughARekey() async throws {
+        try Lab.requireTool("iperf3", package: "iperf3")
+        let pair = TunnelPair(left: .ours, right: .ours)
+        try await withTunnel(pair, options: ["--shards", "2"]) { tunnel in
+            try await tunnel.expectPing(from: .left)
+            for end in [tunnel.left, tunnel.right] {
+                let process = try #require(end.process)
+                let names = try await end.host.run(
+                    ["sh", "-c", "cat /proc/\(process.identifier)/task/*/comm"])
+                #expect(names.contains("packets0") && names.contains("packets1"), "\(names)")
+            }
+            let server = try tunnel.right.host.start(["iperf3", "-s", "--forceflush"])
+            try await server.prints("Server listening")
+            let client = [
+                "iperf3", "-c", "10.9.0.2", "-P", "8", "-b", "2M", "-t", "130", "--bidir",
+                "--connect-timeout", "5000",
+            ]
+            let text = try await tunnel.left.host.run(client, within: .seconds(200))
+            server.send(SIGKILL)
+            // A second in which a connection carried nothing is one that the rekey cost.
+            #expect(!text.contains(" 0.00 Bytes  0.00 bits/sec"), "\(text)")
+            let count = tunnel.left.reports("handshake with")
+            #expect(count >= 2, "\(count) handshakes")
+        }
+    }
+
     @Test(arguments: [SIGTERM, SIGINT, SIGKILL])
     func nothingIsLeftBehind(_ signal: Int32) async throws {
         try await withTunnel(TunnelPair(left: .ours, right: .ours)) { tunnel in

@@ -49,6 +49,15 @@ int clinux_udp_open(
     int *family);
 int clinux_udp_port(int fd);
 
+/* Lets further sockets of this user bind the port as well (SO_REUSEPORT). */
+int clinux_udp_share_port(int fd);
+
+/* Whether IP may cut the datagrams of the socket; without, larger ones than the link are refused. */
+void clinux_udp_set_fragmentation(int fd, int family, int allowed);
+
+/* The MTU of the route to an address, by connecting a socket that sends nothing. */
+int clinux_route_mtu(const struct clinux_address *to, uint32_t firewall_mark);
+
 struct clinux_outgoing {
     const uint8_t *bytes;
     uint32_t count;
@@ -61,6 +70,9 @@ enum { CLINUX_SEND_LIMIT = 64 };
 
 /* Sends up to CLINUX_SEND_LIMIT messages; returns how many the kernel took. */
 int clinux_udp_send(int fd, int family, const struct clinux_outgoing *messages, int count);
+
+/* Sends one datagram that dies after so many hops. */
+int clinux_udp_send_short(int fd, int family, const struct clinux_outgoing *message, int hops);
 
 struct clinux_incoming {
     uint8_t *bytes;
@@ -81,7 +93,21 @@ int clinux_udp_receive(int fd, struct clinux_incoming *messages, int count);
 /* Names the calling thread and, unless processor is negative, keeps it on that CPU. */
 void clinux_thread_configure(const char *name, int processor);
 
+/* How many CPUs the calling thread may run on; at least 1. */
+int clinux_processor_count(void);
+
 /* getrandom(2): the bytes written, or a negative errno. */
 int clinux_random(void *bytes, size_t count);
+
+/* pipe2(2) with O_CLOEXEC: 0 or a negative errno. */
+int clinux_pipe(int ends[2]);
+
+/* Files over files; both return 0 or a negative errno. */
+
+/* Lays the file at source over the one at target (mount(2), MS_BIND). */
+int clinux_bind_mount(const char *source, const char *target);
+
+/* Takes the uppermost file off target, also while somebody has it open. */
+int clinux_unmount(const char *target);
 
 #endif

@@ -1,0 +1,112 @@
+// One machine without any network but loopback, in a mount namespace of its own:
+//
+//     getent -> resolv.conf | systemd-resolved | resolvconf -> node -> 192.0.2.53, which knows all
+//                                                                     names as 192.0.2.7
+
+import Foundation
+import Testing
+
+extension MeshTests {
+    @Suite struct ResolverIntegrationTests {
+        @Test(arguments: ResolverWorld.Manager.allCases)
+        func programsFindTheMeshAndNothingElseChanges(_ manager: ResolverWorld.Manager) async throws
+        {
+            try await withMesh { mesh in
+                let world = try await ResolverWorld(manager, try await mesh.machine("alpha"))
+                let before = try await world.resolvConf
+                let elsewhere = ResolverWorld.elsewhere
+                #expect(try await world.lookUp("alpha.lab.internal") == elsewhere)
+
+                var node = try await world.up("auto")
+                let own = try await world.machine.status().node
+                let address = try #require(own.ipv6)
+                func works() async throws {
+                    for name in ["alpha.lab.internal", "alpha"] {
+                        try await eventually("\(name) is the node's") {
+                            try await world.lookUp(name) == address
+                        }
+                    }
+                    #expect(try await world.lookUp("www.example.com") == elsewhere)
+                }
+                func isBack(_ when: String) async throws {
+                    try await eventually("everything is back \(when)") {
+                        let now = try await world.resolvConf
+                        let other = try await world.lookUp("www.example.com")
+                        let mine = try await world.lookUp("alpha.lab.internal")
+                        return now == before && other == elsewhere && mine == elsewhere
+                    }
+                }
+                try await works()
+                if manager == .file {
+                    #expect(try await world.resolvConf.contains("search lab.internal corp.example"))
+                    // The file itself is untouched: a machine that loses its power has it back.
+                    #expect(try await world.run(["cat", "/run/etc/resolv.conf"]).output == before)
+                }
+                let doctor = try await world.run(
+                    [try Lab.binary(), "doctor", "--api", world.machine.api])
+                #expect(doctor.status == 0, "\(doctor.output)")
+                #expect(doctor.output.contains("programs of this machine find alpha.lab.internal"))
+                #expect(doctor.output.contains(manager.words), "\(doctor.output)")
+                node.send(SIGTERM)
+                try await node.end(within: .seconds(20))
+                try await isBack("after an orderly end")
+
+                node = try await world.up(manager.rawValue)
+                try await works()
+                node.send(SIGKILL)
+                try await node.end(within: .seconds(20))
+                try await isBack("after SIGKILL")
+
+                // The worst: the child that cleans up is killed, too. The next life mends it.
+                node = try await world.up("auto")
+                try await works()
+                for child in try await world.children(of: node) {
+                    _ = try await world.run(["kill", "-KILL", child])
+                }
+                node.send(SIGKILL)
+                try await node.end(within: .seconds(20))
+                node = try await world.up("auto")
+                try await works()
+                node.send(SIGTERM)
+                try await node.end(within: .seconds(20))
+                try await isBack("after a life that mended the one before")
+            }
+        }
+
+        /// Whoever captures all names must know whom to ask for them.
+        @Test func aMachineWithoutUpstreamsKeepsItsResolver() async throws {
+            try await withMesh { mesh in
+                let world = try await ResolverWorld(.file, try await mesh.machine("alpha"))
+                _ = try await world.run(["sh", "-c", "echo '# nobody' >/etc/resolv.conf"])
+                let node = try world.start(
+                    try world.machine.upCommand + ["--no-mdns", "--dns-integration", "file"])
+                try await node.prints("nobody is known whom other names could be asked")
+                #expect(try await world.resolvConf == "# nobody\n")
+            }
+        }
+
+        /// The upstreams of the machine change while the node runs.
+        @Test func newUpstreamsAreNoticed() async throws {
+            try await withMesh { mesh in
+                let world = try await ResolverWorld(.file, try await mesh.machine("alpha"))
+                _ = try await world.run([
+                    "sh", "-c", "echo nameserver 127.0.0.98 >/etc/resolv.conf",
+                ])
+                let node = try world.start(try world.machine.upCommand + ["--no-mdns"])
+                try await world.machine.answers(node)
+                let server = try #require(try await world.machine.status().node.ipv6)
+                #expect(
+                    try await world.machine.resolve("www.example.com", "A", at: server).code
+                        == "SERVFAIL")
+                _ = try await world.run([
+                    "sh", "-c",
+                    "echo nameserver 192.0.2.53 >/etc/new && mv /etc/new /etc/resolv.conf",
+                ])
+                try await eventually("the new upstream is asked") {
+                    try await world.machine.resolve("other.example.com", "A", at: server).data
+                        == ["192.0.2.7"]
+                }
+            }
+        }
+    }
+}
