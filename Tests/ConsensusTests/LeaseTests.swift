@@ -23,7 +23,7 @@ import Testing
             epochs = max(epochs, world.epoch)
         }
         // The worlds are worth something: work is done, and voters come and go.
-        #expect(starts > Int(Self.seeds) * 10)
+        #expect(starts > Int(Self.seeds) * 5)
         #expect(epochs > 6)
     }
 

@@ -14,6 +14,8 @@ struct LeaseWorld {
         case crash(machine: Int)
         case restart(machine: Int)
         case replace(machine: Int)
+        /// Everybody but this machine starts anew, quickly.
+        case dip(survivor: Int)
         case partition([Int])
         case company
         case heal
@@ -54,8 +56,8 @@ struct LeaseWorld {
     /// Epochs that the world went through.
     var epoch: UInt32 = 1
     var replacements = 0
-    let troubled = 120_000
-    let healing = 90_000
+    let troubled = 60_000
+    let healing = 40_000
 
     init(seed: UInt64, rules: LeaseRules = LeaseRules(), count: Int = 5) {
         dice = Dice(seed ^ 0x1EA5E)
@@ -70,13 +72,16 @@ struct LeaseWorld {
                     random: SeededGenerator(seed: seed &* 1_000 &+ UInt64(number))))
             queue.add(.restart(machine: number), at: dice.span(0...2_000))
         }
-        for _ in 0..<dice.pick(0..<24) {
+        for _ in 0..<dice.pick(0..<14) {
             queue.add(.crash(machine: dice.pick(0..<count)), at: dice.span(3_000...troubled))
         }
         for _ in 0..<dice.pick(0..<4) {
-            queue.add(.replace(machine: dice.pick(0..<count)), at: dice.span(20_000...troubled))
+            queue.add(.replace(machine: dice.pick(0..<count)), at: dice.span(10_000...troubled))
         }
-        for _ in 0..<dice.pick(0..<16) {
+        for _ in 0..<dice.pick(0..<4) {
+            queue.add(.dip(survivor: dice.pick(0..<count)), at: dice.span(5_000...troubled))
+        }
+        for _ in 0..<dice.pick(0..<10) {
             let start = dice.span(0...troubled)
             queue.add(.partition((0..<count).map { _ in dice.pick(0..<2) }), at: start)
             queue.add(
@@ -129,7 +134,14 @@ struct LeaseWorld {
             work(machine)
         case .crash(let machine):
             crash(machine)
-            queue.add(.restart(machine: machine), at: now + dice.span(50...12_000))
+            let isQuick = dice.chance(0.5)
+            queue.add(
+                .restart(machine: machine), at: now + dice.span(50...(isQuick ? 500 : 12_000)))
+        case .dip(let survivor):
+            for machine in machines.indices where machine != survivor {
+                crash(machine)
+                queue.add(.restart(machine: machine), at: now + dice.span(20...300))
+            }
         case .restart(let machine): restart(machine)
         case .replace(let machine):
             guard !isHealing, replacements < 3 else { return }
@@ -166,9 +178,9 @@ struct LeaseWorld {
 
     // MARK: - Work
 
-    /// The supervisor of a piece of work asks every 100 ms and stops it in time by its own clock.
+    /// The supervisor of a piece of work asks every 200 ms and stops it in time by its own clock.
     private mutating func work(_ machine: Int) {
-        queue.add(.worker(machine: machine, life: machines[machine].life), at: now + 100)
+        queue.add(.worker(machine: machine, life: machines[machine].life), at: now + 200)
         guard machines[machine].board != nil else { return }
         if machines[machine].session == 0 {
             machines[machine].session = machines[machine].random.next()
