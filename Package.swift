@@ -132,6 +132,7 @@ let package = Package(
         .target(
             name: "NamesFuzzing", dependencies: ["DNS", "MeshBase", "NetAddress"],
             path: "Tests/FuzzTests/Names", swiftSettings: settings),
+        tests("TransportTests", ["Transport"]),
         tests("FuzzTests", ["NamesFuzzing"], exclude: ["Names", "Corpus"]),
         tests("MembershipTests", values + ["Membership"]),
         tests("LedgerTests", values + ["Ledger"]),
