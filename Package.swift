@@ -123,6 +123,7 @@ let package = Package(
         tests("DNSTests", ["DNS", "MeshBase", "NetAddress"]),
         tests("MembershipTests", values + ["Membership"]),
         tests("LedgerTests", values + ["Ledger"]),
+        tests("ScaleTests", values + ["Ledger", "Membership"]),
         tests("ConsensusTests", ["Consensus", "MeshBase", "Cryptography"]),
         tests("ClusterPlanTests", values + ["ClusterPlan"]),
         tests("LinuxIOTests", values + ["LinuxIO", "CLinux"]),

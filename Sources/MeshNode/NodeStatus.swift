@@ -22,6 +22,8 @@ package struct NodeStatus: Sendable {
     package var meshID: [UInt8]
     package var names: [NodeID: String]
     package var drops: [String: UInt64]
+    /// What is wrong with this node's membership.
+    package var warnings: [String]
 }
 
 package struct MemberStatus: Sendable {
@@ -60,7 +62,8 @@ extension Node {
             id: id, hostname: names[id] ?? configuration.hostname, ipv4: ipv4, ipv6: ipv6,
             port: configuration.listenPort, peers: peers, founding: founding.view,
             cluster: cluster.view, policy: configuration.token.policy,
-            meshID: configuration.token.meshID, names: names, drops: drops)
+            meshID: configuration.token.meshID, names: names, drops: drops,
+            warnings: warnings)
     }
 
     /// Finds a member by node id, an unambiguous beginning of one, hostname or overlay address.
@@ -85,6 +88,15 @@ extension Node {
     package func ledgerEntries(bucket: String?) -> [LedgerEntry] {
         if let bucket { return ledger.entries(bucket: bucket) }
         return ledger.allEntries.filter { !$0.isTombstone }.sorted { $0.id < $1.id }
+    }
+
+    /// Whether an entry still counts, by its bucket's lifetime and what this node believes of the
+    /// owner.
+    package func counts(_ entry: LedgerEntry, at now: BootInstant) -> Bool {
+        guard let lifetime = BucketPolicy.of(entry.bucket).lifetime,
+            let member = members[entry.owner], member.state != .alive, member.state != .suspect
+        else { return true }
+        return now - member.lastPresent <= lifetime
     }
 
     /// Every entry that the disk must hold, tombstones included.

@@ -12,7 +12,7 @@ import NetAddress
 /// 4. Members exchange ``send(_:to:)`` messages over the proven path; every fresh authenticated
 ///    message from another address moves the path there.
 package struct PathFinder {
-    let configuration: PathConfiguration
+    var configuration: PathConfiguration
     var contacts: [SocketAddress: Contact] = [:]
     var peers: [NodeID: PeerPath] = [:]
     var hints: [UInt64: NodeID] = [:]

@@ -28,6 +28,7 @@ struct StatusCommand: AsyncParsableCommand {
             ["peers", "\(status.peers.count) known, \(alive) alive"],
             ["cluster", status.cluster.phase.rawValue],
         ]
+        for warning in status.node.warnings ?? [] { rows.append(["warning", warning]) }
         if let role = status.cluster.role { rows.append(["role", role]) }
         if let founder = status.cluster.founder { rows.append(["founder", founder]) }
         if let reason = status.cluster.reason, !reason.isEmpty { rows.append(["", reason]) }
