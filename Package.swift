@@ -34,7 +34,8 @@ let arguments = Target.Dependency.product(
     name: "ArgumentParser", package: "swift-argument-parser")
 
 let cores: [Target.Dependency] = [
-    "WireGuard", "PathDiscovery", "DNS", "Membership", "Ledger", "Consensus", "ClusterPlan",
+    "WireGuard", "Kademlia", "PathDiscovery", "DNS", "Membership", "Ledger", "Consensus",
+    "ClusterPlan",
 ]
 
 let package = Package(
@@ -74,6 +75,7 @@ let package = Package(
 
         // 2: cores that do not know each other
         module("WireGuard", values),
+        module("Kademlia", values),
         module("PathDiscovery", values),
         module("DNS", ["MeshBase", "NetAddress"]),
         module("Membership", values),
@@ -114,13 +116,23 @@ let package = Package(
                 "ClusterHost", logging, lifecycle, arguments,
             ], swiftSettings: settings),
 
+        .executableTarget(
+            name: "packet-benchmarks",
+            dependencies: values + ["DataPlane", "WireGuard", "LinuxIO"],
+            path: "Benchmarks/Micro", swiftSettings: settings),
+
         tests("MeshBaseTests", ["MeshBase"]),
         tests("NetAddressTests", ["NetAddress", "MeshBase"]),
         tests("MeshNodeTests", values + cores + ["MeshNode", "Simulator"]),
+        tests("KademliaTests", values + ["Kademlia"]),
         tests("PathDiscoveryTests", values + ["PathDiscovery"]),
         tests("WireGuardTests", values + ["WireGuard"]),
         tests("VectorTests", values + ["WireGuard"]),
-        tests("DNSTests", ["DNS", "MeshBase", "NetAddress"]),
+        tests("DNSTests", ["DNS", "MeshBase", "NetAddress", "CAllocationCounter"]),
+        .target(
+            name: "NamesFuzzing", dependencies: ["DNS", "MeshBase", "NetAddress"],
+            path: "Tests/FuzzTests/Names", swiftSettings: settings),
+        tests("FuzzTests", ["NamesFuzzing"], exclude: ["Names", "Corpus"]),
         tests("MembershipTests", values + ["Membership"]),
         tests("LedgerTests", values + ["Ledger"]),
         tests("ScaleTests", values + ["Ledger", "Membership"]),

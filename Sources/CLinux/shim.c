@@ -159,6 +159,34 @@ int clinux_udp_port(int fd) {
     return address.port;
 }
 
+void clinux_udp_set_fragmentation(int fd, int family, int allowed) {
+    int v4 = allowed ? IP_PMTUDISC_DONT : IP_PMTUDISC_PROBE;
+    int v6 = allowed ? IPV6_PMTUDISC_DONT : IPV6_PMTUDISC_PROBE;
+    setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &v4, sizeof v4);
+    if (family == AF_INET6) setsockopt(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, &v6, sizeof v6);
+}
+
+int clinux_route_mtu(const struct clinux_address *to, uint32_t firewall_mark) {
+    int is_v4 = memcmp(to->ip, mapped_prefix, sizeof mapped_prefix) == 0;
+    int family = is_v4 ? AF_INET : AF_INET6;
+    int fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -errno;
+    if (firewall_mark != 0) {
+        setsockopt(fd, SOL_SOCKET, SO_MARK, &firewall_mark, sizeof firewall_mark);
+    }
+    struct sockaddr_storage storage;
+    socklen_t length = to_kernel(to, family, &storage);
+    int mtu = -1;
+    socklen_t size = sizeof mtu;
+    if (connect(fd, (struct sockaddr *)&storage, length) < 0 ||
+        getsockopt(
+            fd, is_v4 ? IPPROTO_IP : IPPROTO_IPV6, is_v4 ? IP_MTU : IPV6_MTU, &mtu, &size) < 0) {
+        mtu = -errno;
+    }
+    close(fd);
+    return mtu;
+}
+
 int clinux_udp_share_port(int fd) {
     int on = 1;
     return setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0 ? -errno : 0;
@@ -198,6 +226,32 @@ int clinux_udp_send(int fd, int family, const struct clinux_outgoing *messages, 
     }
     int sent = sendmmsg(fd, headers, (unsigned)count, MSG_DONTWAIT);
     return sent < 0 ? -errno : sent;
+}
+
+int clinux_udp_send_short(int fd, int family, const struct clinux_outgoing *message, int hops) {
+    union {
+        char bytes[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr header;
+    } space;
+    struct sockaddr_storage name;
+    struct iovec vector = {(void *)message->bytes, message->count};
+    struct msghdr header = {0};
+    memset(&space, 0, sizeof space);
+    header.msg_iov = &vector;
+    header.msg_iovlen = 1;
+    header.msg_name = &name;
+    header.msg_namelen = to_kernel(&message->to, family, &name);
+    header.msg_control = &space;
+    header.msg_controllen = sizeof space.bytes;
+    struct cmsghdr *control = CMSG_FIRSTHDR(&header);
+    /* An IPv4 address in an IPv6 socket is sent by IPv4, which reads its own options. */
+    static const uint8_t mapped[12] = {[10] = 0xFF, [11] = 0xFF};
+    int is_ipv4 = memcmp(message->to.ip, mapped, sizeof mapped) == 0;
+    control->cmsg_level = is_ipv4 ? IPPROTO_IP : IPPROTO_IPV6;
+    control->cmsg_type = is_ipv4 ? IP_TTL : IPV6_HOPLIMIT;
+    control->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(control), &hops, sizeof hops);
+    return sendmsg(fd, &header, MSG_DONTWAIT) < 0 ? -errno : 1;
 }
 
 union receive_control {

@@ -23,6 +23,8 @@ package final class ClusterExecutor: Sendable {
         package var supervisor: [String]
         package var etcdProgram: String
         package var etcdctlProgram: String
+        /// Where the operator's programs around the first start are; see ``BootstrapHooks``.
+        package var hookDirectory = "/etc/edgevpn/hooks"
         /// Present for K3s.
         package var k3s: K3sSettings?
 

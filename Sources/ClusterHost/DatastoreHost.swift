@@ -127,6 +127,20 @@ extension DatastoreHost {
         return lines.last.map { String($0.prefix(300)) } ?? "no log"
     }
 
+    var hooks: BootstrapHooks {
+        BootstrapHooks(directory: settings.hookDirectory, interrupt: mailbox.interrupt)
+    }
+
+    /// The operator's program after the first start; what went wrong stands in `hook-problem`.
+    func runAfterHook(_ role: DatastoreRole) {
+        let file = paths.directory + "/hook-problem"
+        if let problem = hooks.after(role) {
+            try? writeFile(file, Array((problem + "\n").utf8))
+        } else {
+            removeFile(file)
+        }
+    }
+
     /// Renews the deadline of a service that is starting; the later one.
     func takeRenewals(_ deadline: BootInstant) -> BootInstant {
         var deadline = deadline

@@ -9,7 +9,10 @@ extension EtcdHost {
         do throws(HostFailure) {
             let cluster = try prepareFounding(identity, generation: generation)
             guard bootTime < deadline else { throw HostFailure("the deadline has passed") }
-            if !service.isRunning { try startService(deadline: deadline) }
+            if !service.isRunning {
+                try hooks.before(.server)
+                try startService(deadline: deadline)
+            }
             try waitForHealth(at: identity.ipv4, until: deadline)
             isExpectedToRun = true
             report(.founded(cluster))
@@ -86,6 +89,7 @@ extension EtcdHost {
                 isNew: false, cluster: cluster)
             try store(record)
             if service.isRunning { try service.release() }
+            runAfterHook(.server)
         } catch {
             isExpectedToRun = false
             service.stop()

@@ -15,6 +15,11 @@ extension EtcdHost {
     /// others nothing, while a voter that fails to start takes a quorum of two down.
     func startJoined(_ delivery: GrantDelivery) {
         do throws(HostFailure) {
+            try hooks.before(.server)
+        } catch {
+            return report(.startFailed(.transient, reason: error.description))
+        }
+        do throws(HostFailure) {
             let grant = try open(delivery, role: .server)
             guard let server = grant.server else { throw HostFailure("the grant is malformed") }
             let authority = try CertificateAuthority(
@@ -34,9 +39,15 @@ extension EtcdHost {
             return report(.startFailed(.badGrant, reason: error.description))
         }
         restartExisting(servers: [])
+        if isExpectedToRun { runAfterHook(.server) }
     }
 
     func startAgent(_ delivery: GrantDelivery) {
+        do throws(HostFailure) {
+            try hooks.before(.agent)
+        } catch {
+            return report(.startFailed(.transient, reason: error.description))
+        }
         do throws(HostFailure) {
             let grant = try open(delivery, role: .agent)
             try writeFile(
@@ -50,6 +61,7 @@ extension EtcdHost {
             return report(.startFailed(.badGrant, reason: error.description))
         }
         restartExisting(servers: [])
+        runAfterHook(.agent)
     }
 
     private func open(_ delivery: GrantDelivery, role: DatastoreRole)

@@ -28,7 +28,9 @@ extension K3sHost {
             for _ in 0..<K3sHost.roundLimit {
                 let nodes = try control.nodes()
                 let reservation = try currentReservation(nodes)
-                switch K3sPlan.admissionStep(admission, nodes: nodes, reservation: reservation) {
+                let step = K3sPlan.admissionStep(
+                    withoutTheSilent(admission, nodes), nodes: nodes, reservation: reservation)
+                switch step {
                 case .postpone(let reason): return postponed(reason)
                 case .refuse(let reason):
                     return .refused(joiner: joiner, nonce: nonce, reason)
@@ -47,6 +49,19 @@ extension K3sHost {
         } catch {
             return postponed(.unhealthy)
         }
+    }
+
+    /// The mesh needs a moment to see that a machine is gone. A server with the joiner's host name
+    /// that takes no connection has most likely come back as the joiner.
+    private func withoutTheSilent(_ admission: Admission, _ nodes: [K3sNode]) -> Admission {
+        var admission = admission
+        admission.livingNamesakes = admission.livingNamesakes.filter { name in
+            guard let node = nodes.first(where: { $0.name == name }), node.isServer,
+                name != admission.joiner.name, let address = node.ipv4
+            else { return true }
+            return answers(address, port: UInt16(K3sPlan.apiPort))
+        }
+        return admission
     }
 
     /// Who holds the place for joining servers, after it was given up by whoever votes already or

@@ -10,6 +10,7 @@ extension K3sHost {
             var record = try prepareFounding(identity, generation: generation)
             guard bootTime < deadline else { throw HostFailure("the deadline has passed") }
             if !service.isRunning {
+                try hooks.before(.server)
                 try startService(.server, deadline: deadline, isBound: true, until: deadline)
             }
             try waitForNode(identity.name, .server, until: deadline)
@@ -86,6 +87,7 @@ extension K3sHost {
             try store(record)
             permit.withdraw()
             if service.isRunning { try service.release() }
+            runAfterHook(.server)
         } catch {
             isExpectedToRun = false
             service.stop()

@@ -21,6 +21,11 @@ extension K3sHost {
 
     private func start(_ delivery: GrantDelivery, _ role: DatastoreRole) {
         do throws(HostFailure) {
+            try hooks.before(role)
+        } catch {
+            return report(.startFailed(.transient, reason: error.description))
+        }
+        do throws(HostFailure) {
             let grant = try K3sGrant.open(delivery, role: role, with: settings.privateKey)
             guard !fileExists(k3s.writeAheadLog), !fileExists(k3s.sqlite) else {
                 throw HostFailure("\(k3s.dataDirectory) holds data that is not this mesh's")
@@ -43,6 +48,7 @@ extension K3sHost {
             return report(.startFailed(.badGrant, reason: error.description))
         }
         restartExisting(servers: [])
+        if isExpectedToRun { runAfterHook(role) }
     }
 
     /// Goes on from what the record says.
@@ -78,6 +84,8 @@ extension K3sHost {
                 others.first { answers($0, port: UInt16(K3sPlan.apiPort)) } ?? others.first
             try configure(record, role: role, server: server)
             try startService(role, isBound: isNew, until: bootTime + K3sHost.joinLimit)
+            // A part of the certified cluster may outlive the daemon from its first moment on.
+            if !isNew { try service.release() }
         }
         do throws(HostFailure) {
             let limit = isNew || role == .agent ? K3sHost.joinLimit : K3sHost.healthLimit

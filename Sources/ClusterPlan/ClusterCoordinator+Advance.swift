@@ -26,7 +26,7 @@ extension ClusterCoordinator {
         case .restarting(let cluster, _):
             guard !supersede(cluster, at: now, into: &actions) else { return }
             if pending == nil, notBefore == nil {
-                order(.restartExisting(servers: readyServers), at: now, into: &actions)
+                order(.restartExisting(servers: serverAddresses), at: now, into: &actions)
             }
         case .running(let cluster, let role):
             guard !supersede(cluster, at: now, into: &actions) else { return }
@@ -59,10 +59,9 @@ extension ClusterCoordinator {
     func identity(of peer: ClusterPeer) -> HostIdentity? {
         guard let ipv4 = peer.ipv4, ipv4.isIPv4 else { return nil }
         let name = EtcdPlan.memberName(hostname: peer.hostname, node: peer.id)
-        let label = name.dropLast(7)
         return HostIdentity(
             name: name, node: peer.id, ipv4: ipv4, ipv6: peer.ipv6,
-            dnsName: "\(label).\(configuration.zone)")
+            dnsName: "\(peer.dnsLabel).\(configuration.zone)")
     }
 
     private mutating func advanceEmpty(
@@ -147,7 +146,7 @@ extension ClusterCoordinator {
             if founding.isOwner, ready == cluster {
                 actions.append(.host(.release(cluster)))
                 enter(.restarting(cluster, .server), at: now)
-                order(.restartExisting(servers: readyServers), at: now, into: &actions)
+                order(.restartExisting(servers: serverAddresses), at: now, into: &actions)
             } else {
                 abandon(
                     cluster.generation, "another founding was certified", at: now, into: &actions)

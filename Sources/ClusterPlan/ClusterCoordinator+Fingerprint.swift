@@ -12,6 +12,7 @@ extension ClusterCoordinator {
             print.mix(peer.ipv4?.bytes ?? [])
             print.mix(peer.ipv6.bytes)
             print.mix(peer.hostname)
+            print.mix(peer.dnsLabel)
             print.mix(peer.isAlive)
         }
         for owner in roleFacts.keys.sorted() {

@@ -115,8 +115,19 @@ extension ClusterCoordinator {
         return node == founding.owner
     }
 
+    /// Living servers of the certified cluster that say they are ready, in node order; this one
+    /// as it sees itself.
+    package var readyServers: [NodeID] {
+        guard let cluster = founding.readyCluster else { return [] }
+        let others = roleFacts.filter { node, fact in
+            node != configuration.node && fact.cluster == cluster && fact.role == .server
+                && fact.isReady && peers[node]?.isAlive == true
+        }
+        return (Array(others.keys) + (isReadyServer ? [configuration.node] : [])).sorted()
+    }
+
     /// Addresses of the machines that can be asked, in node order.
-    var readyServers: [IPAddress] {
+    var serverAddresses: [IPAddress] {
         guard let cluster = founding.readyCluster else { return [] }
         return peers.keys.filter { canAsk($0, in: cluster) }.sorted().compactMap { peers[$0]?.ipv4 }
     }

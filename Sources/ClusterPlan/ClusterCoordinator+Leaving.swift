@@ -43,8 +43,11 @@ extension ClusterCoordinator {
     ) throws(ClusterLeaveProblem) {
         guard case .running(let cluster, let role) = stage else { throw .notInside }
         if role == .server {
-            let name = ownName
-            let others = observed.last?.members.filter { !$0.isLearner && $0.name != name } ?? []
+            let own = (name: ownName, address: peers[configuration.node]?.ipv4)
+            let others =
+                observed.last?.members.filter { member in
+                    !member.isLearner && member.name != own.name && member.ipv4 != own.address
+                } ?? []
             guard !others.isEmpty else { throw .lastServer }
         }
         withdrawFacts(into: &actions)

@@ -51,8 +51,11 @@ extension ClusterCoordinator {
         guard case .running(_, .server) = stage, let last = observed.last, last.isHealthy else {
             return false
         }
-        let name = ownName
-        return last.members.contains { $0.name == name && $0.isStarted && !$0.isLearner }
+        let own = (name: ownName, address: peers[configuration.node]?.ipv4)
+        return last.members.contains { member in
+            (member.name == own.name || member.ipv4 != nil && member.ipv4 == own.address)
+                && member.isStarted && !member.isLearner
+        }
     }
 
     mutating func advanceRunning(

@@ -61,19 +61,23 @@ package struct ClusterPeer: Hashable, Sendable {
     /// `nil` while the address is unclaimed or contested: such a machine gets no join grant.
     package var ipv4: IPAddress?
     package var ipv6: IPAddress
+    /// What the machine calls itself; several may bear one name.
     package var hostname: String
+    /// Its name in the mesh's zone.
+    package var dnsLabel: String
     /// A hint for choosing whom to ask; it grants nothing.
     package var isAlive: Bool
 
     package init(
         id: NodeID, staticKey: StaticPublicKey, ipv4: IPAddress?, ipv6: IPAddress,
-        hostname: String, isAlive: Bool
+        hostname: String, dnsLabel: String? = nil, isAlive: Bool
     ) {
         self.id = id
         self.staticKey = staticKey
         self.ipv4 = ipv4
         self.ipv6 = ipv6
         self.hostname = hostname
+        self.dnsLabel = dnsLabel ?? hostname
         self.isAlive = isAlive
     }
 }

@@ -60,6 +60,9 @@ extension NodeConfig {
             shards: reader.read(.shards, expecting: "0 (automatic) to \(shardLimit)") {
                 shardCount($0)
             } ?? 0,
+            relay: reader.read(.relay, expecting: "off, unlimited or bits a second such as 10M") {
+                RelayChoice($0)
+            } ?? .usual,
             logLevel: reader.read(
                 .logLevel, expecting: "trace, debug, info, notice, warning, error or critical"
             ) { LogLevelChoice(rawValue: $0) } ?? .info)
@@ -176,7 +179,6 @@ private struct SettingsReader {
     mutating func checkOptionsWithoutField() {
         _ = readList(.dhtBootstrap, expecting: "HOST:PORT") { hostAndPort($0) }
         _ = read(.dht, expecting: "off, private or public") { $0 == "off" ? $0 : nil }
-        _ = read(.relay, expecting: "off") { $0 == "off" ? $0 : nil }
     }
 
     func isGiven(_ option: NodeOption) -> Bool { settings[option] != nil }

@@ -42,6 +42,8 @@ package struct NodeConfig: Hashable, Sendable {
     package var k3sConfigDirectory: String?
     /// Packet threads, 0...16; 0 leaves their number to the machine.
     package var shards: Int
+    /// What this machine carries for members that do not reach each other.
+    package var relay: RelayChoice
     package var logLevel: LogLevelChoice
 
     package static let defaultInterface = "edgevpn0"
@@ -139,6 +141,32 @@ package enum InitChoice: String, Hashable, Sendable, CaseIterable {
     case systemd
     case openrc
     case supervise
+}
+
+/// How much this machine relays for others.
+package enum RelayChoice: Hashable, Sendable {
+    case off
+    case unlimited
+    case bitsPerSecond(UInt64)
+
+    package static let usual = RelayChoice.bitsPerSecond(10_000_000)
+
+    /// `off`, `unlimited`, or bits a second: `500k`, `10M`, `1G`; at least 64k, so that a tunnel
+    /// through it is of use.
+    package init?(_ text: String) {
+        switch text {
+        case "off": self = .off
+        case "unlimited": self = .unlimited
+        default:
+            let units: [Character: UInt64] = ["k": 1_000, "M": 1_000_000, "G": 1_000_000_000]
+            let unit = text.last.flatMap { units[$0] }
+            guard let number = UInt64(unit == nil ? text : String(text.dropLast())),
+                case let (bits, overflows) = number.multipliedReportingOverflow(by: unit ?? 1),
+                !overflows, bits >= 64_000
+            else { return nil }
+            self = .bitsPerSecond(bits)
+        }
+    }
 }
 
 /// What this machine may become.

@@ -61,8 +61,6 @@ package enum NodeOption: String, Hashable, Sendable, CaseIterable {
         switch (self, value) {
         case (.dht, "private"), (.dht, "public"), (.dhtBootstrap, _):
             "this version has no DHT: leave it out, or say --dht off"
-        case (.relay, let value) where value != "off":
-            "this version does not relay for others: leave it out, or say off"
         case (.cluster, "k0s"):
             "this version founds etcd and K3s: say etcd, k3s or none"
         case (.cluster, let value) where value.hasPrefix("exec:"):

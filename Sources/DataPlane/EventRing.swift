@@ -47,7 +47,8 @@ final class EventRing: @unchecked Sendable {
     /// - Parameter capacity: A power of two.
     init(capacity: Int) {
         precondition(capacity > 0 && capacity & (capacity - 1) == 0, "a power of two")
-        memory = PacketMemory.touched(capacity * EventRing.stride)
+        // Not touched before use: most of it is for floods, and events are not packets.
+        memory = .allocate(byteCount: capacity * EventRing.stride, alignment: 64)
         mask = UInt64(capacity - 1)
     }
 

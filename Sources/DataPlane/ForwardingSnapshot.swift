@@ -6,9 +6,13 @@ import WireGuard
 /// What the packet threads need to know of the peers: the whole of it, each time it changes.
 package struct ForwardingSnapshot: Sendable {
     package var peers: [ForwardingPeer]
+    package var channels: ForwardingChannels
 
-    package init(peers: [ForwardingPeer] = []) {
+    package init(
+        peers: [ForwardingPeer] = [], channels: ForwardingChannels = ForwardingChannels()
+    ) {
         self.peers = peers
+        self.channels = channels
     }
 }
 
@@ -18,6 +22,11 @@ package struct ForwardingPeer: Sendable {
     /// Where to send. Applied when it differs from the last published one; in between the data
     /// plane follows the source of authentic packets by itself.
     package var endpoint: SocketAddress?
+    /// The channel of the relay at `endpoint`; 0 when the peer itself is there.
+    package var channel: UInt32
+    /// What stands for the way in use when a packet's source is compared with it: `endpoint`, or
+    /// the relayed address of the channel.
+    package var address: SocketAddress?
     /// Raise it to apply an unchanged `endpoint` again, over what the data plane has followed.
     package var endpointSerial: UInt32
     /// Inner addresses that are sent to this peer and accepted from it. The longest match wins;
@@ -28,17 +37,28 @@ package struct ForwardingPeer: Sendable {
     /// Every session to receive on, `sending` included or not.
     package var receiving: [TransportSession]
 
+    /// The largest datagram (UDP payload) that the path to the peer carries; `nil` for what the
+    /// device's MTU makes.
+    package var pathLimit: Int?
+    /// Whether the peer puts together packets that were sent in two pieces.
+    package var joinsPieces: Bool
+
     package init(
         key: StaticPublicKey, endpoint: SocketAddress? = nil, endpointSerial: UInt32 = 0,
         prefixes: [IPPrefix] = [], sending: TransportSession? = nil,
-        receiving: [TransportSession] = []
+        receiving: [TransportSession] = [], channel: UInt32 = 0, address: SocketAddress? = nil,
+        pathLimit: Int? = nil, joinsPieces: Bool = false
     ) {
         self.key = key
         self.endpoint = endpoint
+        self.channel = channel
+        self.address = address ?? endpoint
         self.endpointSerial = endpointSerial
         self.prefixes = prefixes
         self.sending = sending
         self.receiving = receiving
+        self.pathLimit = pathLimit
+        self.joinsPieces = joinsPieces
     }
 }
 
@@ -55,7 +75,8 @@ package enum DataPlaneEvent: Hashable, Sendable {
     /// An authentic packet came on a session that is newer than the sending one. May be repeated
     /// until a snapshot sends with it.
     case sessionConfirmed(peer: StaticPublicKey, localIndex: UInt32)
-    /// An authentic packet came from a new source, to which the data plane already answers.
+    /// An authentic packet came from a new source, to which the data plane already answers if it
+    /// follows sources. Otherwise it is told again each second.
     case endpointMoved(peer: StaticPublicKey, SocketAddress)
 }
 
@@ -66,6 +87,8 @@ package enum PacketDropReason: Int, Hashable, Sendable, CaseIterable {
     case noRoute
     /// No session, and no room to wait for one.
     case waitingQueueFull
+    /// Larger than the path to the peer carries; its sender was told.
+    case tooLarge
     /// The socket stayed full, or the kernel refused the destination.
     case sendFailed
     // From the network.
@@ -78,6 +101,10 @@ package enum PacketDropReason: Int, Hashable, Sendable, CaseIterable {
     case notAuthentic
     case replayed
     case malformedPayload
+    /// A piece of a packet whose other piece did not come.
+    case pieceWithoutOther
+    /// More to carry for others than this node allows.
+    case relayBudgetSpent
     /// The inner source address is not one of the sender's.
     case wrongSource
     /// There is no device, or it refused the packet.

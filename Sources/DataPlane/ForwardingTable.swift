@@ -15,7 +15,8 @@ final class ForwardingTable: @unchecked Sendable {
     ///   - slots: For each peer of the snapshot its slot and that slot's generation.
     ///   - slotCount: More than the greatest slot.
     init(
-        _ snapshot: ForwardingSnapshot, slots: [PeerSlot], slotCount: Int, epoch: UInt64
+        _ snapshot: ForwardingSnapshot, slots: [PeerSlot], slotCount: Int, epoch: UInt64,
+        mtu: Int
     ) {
         self.epoch = epoch
         let peers = UnsafeMutablePointer<PeerEntry>.allocate(capacity: max(slotCount, 1))
@@ -24,7 +25,7 @@ final class ForwardingTable: @unchecked Sendable {
         var entries: [SessionEntry] = []
         var retained: [TransportSession] = []
         for (peer, slot) in zip(snapshot.peers, slots) {
-            peers[Int(slot.index)] = PeerEntry(peer, generation: slot.generation)
+            peers[Int(slot.index)] = PeerEntry(peer, generation: slot.generation, mtu: mtu)
             routes += peer.prefixes.map { ($0, slot.index) }
             let all = peer.receiving + (peer.sending.map { [$0] } ?? [])
             retained += all
@@ -33,13 +34,14 @@ final class ForwardingTable: @unchecked Sendable {
         sessions = retained
         view = ForwardingView(
             routes: RouteTable(routes), peers: peers, peerCount: slotCount,
-            sessions: SessionTable(entries))
+            sessions: SessionTable(entries), channels: ChannelTable(snapshot.channels))
     }
 
     deinit {
         view.routes.deallocate()
         view.peers.deallocate()
         view.sessions.deallocate()
+        view.channels.deallocate()
     }
 }
 
@@ -56,29 +58,42 @@ struct ForwardingView: BitwiseCopyable {
     let peers: UnsafeMutablePointer<PeerEntry>
     let peerCount: Int
     let sessions: SessionTable
+    let channels: ChannelTable
 }
 
 struct PeerEntry: BitwiseCopyable {
     /// 0 marks an empty slot.
     var generation: UInt64 = 0
     var endpoint = clinux_address()
+    /// What a packet's source is compared with.
+    var address = clinux_address()
+    var channel: UInt32 = 0
     var hasEndpoint = false
     var endpointSerial: UInt32 = 0
     var hasSession = false
     /// Meaningful only if `hasSession`.
     var session: SessionHandle?
+    /// The largest inner packet that leaves whole, padding included.
+    var innerLimit = 0
+    var joinsPieces = false
 
     init() {}
 
-    init(_ peer: ForwardingPeer, generation: UInt64) {
+    init(_ peer: ForwardingPeer, generation: UInt64, mtu: Int) {
         self.generation = generation
         endpointSerial = peer.endpointSerial
         if let address = peer.endpoint {
             endpoint = clinux_address(address)
+            self.address = clinux_address(peer.address ?? address)
+            channel = peer.channel
             hasEndpoint = true
         }
         session = peer.sending?.handle
         hasSession = session != nil
+        // No path of IPv4 carries less than 576 bytes whole and unasked (RFC 1122 section 3.3.3).
+        let carried = peer.pathLimit.map { max($0, 548) - SessionHandle.overhead }
+        innerLimit = min(carried ?? mtu, mtu)
+        joinsPieces = peer.joinsPieces
     }
 }
 

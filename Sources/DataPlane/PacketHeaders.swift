@@ -58,7 +58,11 @@ enum TransportProtocol {
     static let tcp: UInt8 = 6
     static let udp: UInt8 = 17
 
+    static let icmp: UInt8 = 1
+    static let icmp6: UInt8 = 58
+
     static let finish: UInt8 = 0x01
+    static let synchronize: UInt8 = 0x02
     static let push: UInt8 = 0x08
     static let acknowledge: UInt8 = 0x10
     static let congestionReduced: UInt8 = 0x80

@@ -94,7 +94,8 @@ package final class PacketPlane: Sendable {
         self.configuration = configuration
         let bell = try Doorbell()
         self.bell = bell
-        let empty = ForwardingTable(ForwardingSnapshot(), slots: [], slotCount: 0, epoch: 1)
+        let empty = ForwardingTable(
+            ForwardingSnapshot(), slots: [], slotCount: 0, epoch: 1, mtu: configuration.mtu)
         var made: [WorkerShared] = []
         for (index, socket) in configuration.sockets.enumerated() {
             let device = index < configuration.devices.count ? configuration.devices[index] : nil
@@ -164,7 +165,7 @@ package final class PacketPlane: Sendable {
     @discardableResult
     package func publish(_ snapshot: ForwardingSnapshot) -> [StaticPublicKey] {
         control.withLock { control in
-            var accepted = ForwardingSnapshot()
+            var accepted = ForwardingSnapshot(channels: snapshot.channels)
             var slots: [PeerSlot] = []
             var refused: [StaticPublicKey] = []
             control.slots.release(except: Set(snapshot.peers.map(\.key)))
@@ -178,7 +179,8 @@ package final class PacketPlane: Sendable {
             }
             let epoch = (control.tables.last?.epoch ?? 0) + 1
             let table = ForwardingTable(
-                accepted, slots: slots, slotCount: control.slots.count, epoch: epoch)
+                accepted, slots: slots, slotCount: control.slots.count, epoch: epoch,
+                mtu: configuration.mtu)
             control.tables.append(table)
             for worker in workers { worker.publish(table) }
             release(&control)
@@ -208,6 +210,25 @@ package final class PacketPlane: Sendable {
     @discardableResult
     package func send(datagram: [UInt8], to destination: SocketAddress) -> Bool {
         configuration.sockets[0].send(datagram, to: destination)
+    }
+
+    /// Sends a datagram that no router may cut; whether the kernel took it, which it does not when
+    /// its own link carries less.
+    ///
+    /// The socket is the packets' own, so the setting holds for whatever they send in the same
+    /// microseconds: at worst a packet that would have been cut is lost.
+    @discardableResult
+    package func send(unfragmented datagram: [UInt8], to destination: SocketAddress) -> Bool {
+        let socket = configuration.sockets[0]
+        socket.setFragmentation(isAllowed: false)
+        defer { socket.setFragmentation(isAllowed: true) }
+        return socket.send(datagram, to: destination)
+    }
+
+    /// Sends one datagram of control's that dies after so many hops.
+    @discardableResult
+    package func send(datagram: [UInt8], to destination: SocketAddress, hops: UInt8) -> Bool {
+        configuration.sockets[0].send(datagram, to: destination, hops: hops)
     }
 
     /// What has passed with `peer` since it was first published.

@@ -55,6 +55,11 @@ extension PacketWorker {
             flows.remove(index)
         }
         guard isEligible else {
+            if flags & TransportProtocol.synchronize != 0 {
+                clampSegmentSize(
+                    packet, count: count, to: view.peers[Int(current.slot)].innerLimit,
+                    isSummed: true)
+            }
             writeAlone(packet, count: count)
             return
         }
@@ -211,7 +216,7 @@ extension PacketWorker {
     }
 
     @inline(never)
-    private mutating func writeAlone(_ packet: UnsafeMutablePointer<UInt8>, count: Int) {
+    mutating func writeAlone(_ packet: UnsafeMutablePointer<UInt8>, count: Int) {
         var header: (UInt64, UInt64) = (0, 0)
         withUnsafeMutableBytes(of: &header) { zeroes in
             var vectors = (

@@ -9,6 +9,7 @@ extension PacketWorker {
     mutating func receive() -> Bool {
         let count = socket.receive(incoming, count: PacketWorker.receivedPerRound)
         if count <= 0 { return false }
+        pieces.batch &+= 1
         var index = 0
         while index < count {
             receiveMessage(index)
@@ -29,6 +30,9 @@ extension PacketWorker {
             drop(.unrecognized)
             return
         }
+        if RelayHeader.matches(UnsafePointer(ciphertext + base), count: total), carryOn(message) {
+            return
+        }
         var offset = 0
         while offset < total {
             let count = min(segment, total &- offset)
@@ -36,7 +40,9 @@ extension PacketWorker {
             let datagram = UnsafePointer(ciphertext + position)
             if SessionHandle.isTransport(datagram, count: count) {
                 receivePacket(datagram, count: count, into: plaintext + position, from: message)
-            } else {
+            } else if !RelayHeader.matches(datagram, count: count)
+                || !unwrap(datagram, count: count, into: plaintext + position, from: message)
+            {
                 receiveOther(datagram, count: count, from: message)
             }
             offset &+= count
@@ -62,7 +68,7 @@ extension PacketWorker {
     }
 
     @inline(__always)
-    private mutating func receivePacket(
+    mutating func receivePacket(
         _ datagram: UnsafePointer<UInt8>, count: Int, into output: UnsafeMutablePointer<UInt8>,
         from message: UnsafePointer<clinux_incoming>
     ) {
@@ -86,11 +92,14 @@ extension PacketWorker {
         if !current.isSourceKnown { noteSource(message) }
         guard length > 0 else { return }
         current.hasData = true
-        deliver(output, count: length)
+        deliver(output, count: length, counter: SessionHandle.counter(datagram))
     }
 
+    /// - Parameter counter: Of the datagram that the packet came in.
     @inline(__always)
-    private mutating func deliver(_ packet: UnsafeMutablePointer<UInt8>, count: Int) {
+    private mutating func deliver(
+        _ packet: UnsafeMutablePointer<UInt8>, count: Int, counter: UInt64
+    ) {
         let bytes = UnsafePointer(packet)
         let length: Int
         let source: Int32
@@ -110,7 +119,7 @@ extension PacketWorker {
             }
             source = view.routes.slot6(bytes.network128(8))
         default:
-            deliverControl(packet, count: count)
+            deliverOther(packet, count: count, counter: counter)
             return
         }
         guard source == current.slot else {
@@ -122,6 +131,34 @@ extension PacketWorker {
             return
         }
         gather(packet, count: length)
+    }
+
+    /// Takes what is not IP: control's own, or a piece of a packet.
+    @inline(never)
+    private mutating func deliverOther(
+        _ payload: UnsafeMutablePointer<UInt8>, count: Int, counter: UInt64
+    ) {
+        guard payload[0] & PieceHeader.mask == PieceHeader.marker else {
+            deliverControl(payload, count: count)
+            return
+        }
+        // What waits in a flow may lie where the joined packet goes.
+        if pieces.nextIsInUse { writeFlows() }
+        switch pieces.take(payload, count: count, session: current.localIndex, counter: counter) {
+        case .joined(let packet, let length): deliverJoined(packet, count: length)
+        case .waits(let hasReplaced): if hasReplaced { drop(.pieceWithoutOther) }
+        case .malformed: drop(.malformedPayload)
+        }
+    }
+
+    /// A joined packet cannot be a piece again.
+    @inline(never)
+    private mutating func deliverJoined(_ packet: UnsafeMutablePointer<UInt8>, count: Int) {
+        guard packet[0] & PieceHeader.mask != PieceHeader.marker else {
+            drop(.malformedPayload)
+            return
+        }
+        deliver(packet, count: count, counter: 0)
     }
 
     @inline(never)
@@ -182,16 +219,27 @@ extension PacketWorker {
                 state.pointee.confirmedAt = now
             }
         }
-        guard followsSources else { return }
         let source = message.pointee.from
-        if state.pointee.hasEndpoint, sameAddress(endpoints[Int(current.slot)], source) { return }
-        endpoints[Int(current.slot)] = source
-        state.pointee.hasEndpoint = true
+        if state.pointee.hasEndpoint, sameAddress(state.pointee.address, source) { return }
+        if followsSources {
+            endpoints[Int(current.slot)] = source
+            state.pointee.address = source
+            state.pointee.channel = 0
+            state.pointee.hasEndpoint = true
+        } else {
+            let isTold =
+                sameAddress(state.pointee.reported, source)
+                && now &- state.pointee.reportedAt < PacketWorker.sourceInterval
+            if isTold { return }
+            state.pointee.reported = source
+            state.pointee.reportedAt = now
+        }
         if !report(EventHeader(.endpointMoved, peer: peer, address: source)) {
             drop(.controlRingFull)
         }
     }
 
     /// Control answers a confirmation with a new table; if it lost it, it is told again.
+    private static var sourceInterval: UInt64 { 1_000_000_000 }
     private static var confirmationInterval: UInt64 { 100_000_000 }
 }

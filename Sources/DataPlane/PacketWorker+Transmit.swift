@@ -56,9 +56,11 @@ extension PacketWorker {
     private mutating func transmitWhole(
         _ packet: UnsafeMutablePointer<UInt8>, count: Int, to slot: Int32
     ) {
-        guard count <= mtu else {
-            drop(.malformedFromDevice)
-            return
+        let limit = view.peers[Int(slot)].innerLimit
+        if limit < mtu {
+            clampSegmentSize(
+                packet, count: count, to: limit,
+                isSummed: readBuffer[0] & VirtioHeader.needsChecksum == 0)
         }
         if readBuffer[0] & VirtioHeader.needsChecksum != 0 {
             guard completeChecksum(packet, count: count) else {
@@ -66,11 +68,16 @@ extension PacketWorker {
                 return
             }
         }
+        guard count <= limit else {
+            transmitLarge(packet, count: count, to: slot)
+            return
+        }
         guard let session = sendingSession(slot), let counter = session.reserve(1) else {
             hold(packet, count: count, for: slot)
             return
         }
-        let bytes = seal(packet, count: count, with: session, counter: counter, to: slot)
+        let bytes = seal(
+            packet, count: count, limit: limit, with: session, counter: counter, to: slot)
         recordSent(session, slot, packets: 1, bytes: UInt64(bytes))
     }
 
@@ -94,15 +101,17 @@ extension PacketWorker {
             }
             return
         }
+        let limit = view.peers[Int(slot)].innerLimit
         var index = 0
         var bytes = 0
         while index < packets {
             let (start, length) = segmentation.write(index)
-            if length <= mtu {
+            if length <= limit {
                 let counter = first &+ UInt64(truncatingIfNeeded: index)
-                bytes &+= seal(start, count: length, with: session, counter: counter, to: slot)
+                bytes &+= seal(
+                    start, count: length, limit: limit, with: session, counter: counter, to: slot)
             } else {
-                drop(.malformedFromDevice)
+                transmitLarge(start, count: length, to: slot)
             }
             index &+= 1
         }
@@ -124,7 +133,7 @@ extension PacketWorker {
 
     /// The session to send with, if there is one and an address to send to.
     @inline(__always)
-    private func sendingSession(_ slot: Int32) -> SessionHandle? {
+    func sendingSession(_ slot: Int32) -> SessionHandle? {
         let index = Int(slot)
         guard peers[index].hasEndpoint, let session = view.peers[index].session,
             session.isUsable(at: now)
@@ -133,7 +142,7 @@ extension PacketWorker {
     }
 
     @inline(__always)
-    private func recordSent(
+    func recordSent(
         _ session: SessionHandle, _ slot: Int32, packets: UInt64, bytes: UInt64
     ) {
         session.noteSent(packets: packets, bytes: bytes, hasData: true, at: now)
@@ -144,20 +153,24 @@ extension PacketWorker {
     /// Seals into the batch; the bytes of the datagram. The 15 bytes behind the packet are lent
     /// for padding and come back unchanged.
     @inline(__always)
-    private mutating func seal(
-        _ packet: UnsafeMutablePointer<UInt8>, count: Int, with session: SessionHandle,
+    mutating func seal(
+        _ packet: UnsafeMutablePointer<UInt8>, count: Int, limit: Int, with session: SessionHandle,
         counter: UInt64, to slot: Int32
     ) -> Int {
         // To a multiple of 16, but not beyond the MTU ("WireGuard" section 5.4.6).
-        let padded = max(count, min((count &+ 15) & ~15, mtu))
+        let padded = max(count, min((count &+ 15) & ~15, limit))
         let total = padded &+ SessionHandle.overhead
         let address = endpoints + Int(slot)
-        var output = outgoing.append(total, to: slot, at: address)
-        if output == nil {
+        let channel = peers[Int(slot)].channel
+        let header = channel == 0 ? 0 : RelayHeader.count
+        var room = outgoing.append(total &+ header, to: slot, at: address)
+        if room == nil {
             flushOutgoing()
-            output = outgoing.append(total, to: slot, at: address)
+            room = outgoing.append(total &+ header, to: slot, at: address)
         }
-        guard let output else { return 0 }
+        guard let room else { return 0 }
+        if channel != 0 { RelayHeader.write(channel, to: room) }
+        let output = room + header
         if padded == count {
             session.seal(cipher, counter: counter, packet, count: count, to: output)
         } else {
@@ -220,7 +233,7 @@ extension PacketWorker {
     // MARK: - Waiting for a session
 
     @inline(never)
-    private mutating func hold(_ packet: UnsafePointer<UInt8>, count: Int, for slot: Int32) {
+    mutating func hold(_ packet: UnsafePointer<UInt8>, count: Int, for slot: Int32) {
         let index = Int(slot)
         let queue = queues + index
         if queue.pointee.count > 0, now &- queue.pointee.since > PacketWorker.patience {
@@ -270,8 +283,14 @@ extension PacketWorker {
             let queue = queues + Int(slot)
             let isStale = now &- queue.pointee.since > PacketWorker.patience
             while let (packet, count) = waiting.popFirst(of: queue, slot: slot) {
+                let limit = view.peers[Int(slot)].innerLimit
+                if !isStale, count > limit {
+                    transmitLarge(packet, count: count, to: slot)
+                    continue
+                }
                 guard !isStale, let counter = session.reserve(1) else { continue }
-                let bytes = seal(packet, count: count, with: session, counter: counter, to: slot)
+                let bytes = seal(
+                    packet, count: count, limit: limit, with: session, counter: counter, to: slot)
                 recordSent(session, slot, packets: 1, bytes: UInt64(bytes))
             }
             peers[Int(slot)].wantedAt = 0

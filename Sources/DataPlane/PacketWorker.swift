@@ -38,6 +38,7 @@ package struct PacketWorker: ~Copyable {
 
     /// Boot clock, read once per round.
     var now: UInt64 = 0
+    var allowance = RelayAllowance()
     var hasEvents = false
 
     let readBuffer: UnsafeMutablePointer<UInt8>
@@ -51,6 +52,11 @@ package struct PacketWorker: ~Copyable {
     let plaintext: UnsafeMutablePointer<UInt8>
     var current = ReceiveRun()
     var flows = FlowTable()
+    var pieces: PieceTable
+    /// One packet that is made here: a piece, or an answer to the inner sender.
+    let scratch: UnsafeMutablePointer<UInt8>
+    /// When an inner sender was last told that its packet is too large.
+    var toldTooLargeAt: UInt64 = 0
 
     /// Reads of the device per round: bounds how long arriving packets wait.
     static let readsPerRound = 16
@@ -83,6 +89,8 @@ package struct PacketWorker: ~Copyable {
         readBuffer = PacketWorker.bytes(PacketWorker.readCapacity + 64)
         template = PacketWorker.bytes(Segmentation.templateCapacity)
         waiting = WaitingPool(mtu: shared.mtu)
+        pieces = PieceTable(mtu: shared.mtu)
+        scratch = PacketWorker.bytes(max(shared.mtu, TooLargeAnswer.capacity) + 64)
         let messages = PacketWorker.receivedPerRound
         ciphertext = PacketWorker.bytes(messages * PacketWorker.messageCapacity)
         plaintext = PacketWorker.bytes(messages * PacketWorker.messageCapacity)
@@ -101,6 +109,7 @@ package struct PacketWorker: ~Copyable {
         queues.deallocate()
         readBuffer.deallocate()
         template.deallocate()
+        scratch.deallocate()
         ciphertext.deallocate()
         plaintext.deallocate()
         incoming.deallocate()
@@ -197,7 +206,15 @@ package struct PacketWorker: ~Copyable {
 struct PeerState: BitwiseCopyable {
     var generation: UInt64 = 0
     var hasEndpoint = false
+    /// The relay's channel to send on; 0 sends to the peer itself.
+    var channel: UInt32 = 0
+    /// Where the peer's packets are expected from.
+    var address = clinux_address()
+    /// The source that control was last told of, and when.
+    var reported = clinux_address()
+    var reportedAt: UInt64 = 0
     private var published = clinux_address()
+    private var publishedAddress = clinux_address()
     private var publishedSerial: UInt32 = 0
     private var hasPublished = false
     /// When control was last told that packets wait; 0 for never.
@@ -212,10 +229,14 @@ struct PeerState: BitwiseCopyable {
         guard entry.hasEndpoint else { return false }
         let isSame =
             hasPublished && entry.endpointSerial == publishedSerial
+            && sameAddress(entry.address, publishedAddress)
             && sameAddress(entry.endpoint, published)
         if isSame { return false }
         hasEndpoint = true
         published = entry.endpoint
+        publishedAddress = entry.address
+        channel = entry.channel
+        address = entry.address
         publishedSerial = entry.endpointSerial
         hasPublished = true
         return true

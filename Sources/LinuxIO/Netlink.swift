@@ -80,6 +80,13 @@ extension Netlink {
         }
     }
 
+    /// Sets how many packets may wait for the interface's reader.
+    package func setQueueLength(_ length: Int, of index: UInt32) throws(NetlinkError) {
+        try changeLink(index, "set the queue length of interface \(index)") { change in
+            rtnl_link_set_txqlen(change, UInt32(clamping: length))
+        }
+    }
+
     /// Removes an interface that software made.
     package func removeLink(_ index: UInt32) throws(NetlinkError) {
         let operation = "remove interface \(index)"

@@ -10,6 +10,11 @@ package final class TunDevice: Sendable {
     /// Whether the kernel hands over and takes whole runs of UDP datagrams (Linux 6.2).
     package let offloadsUDP: Bool
 
+    /// Packets that may wait for the reader. The kernel's 500 overflow within a sender's time slice
+    /// of a few milliseconds at small packets; senders of large ones are held back by their own
+    /// socket buffers long before.
+    package static let queueLength = 2000
+
     /// The `virtio_net_hdr` in front of every packet.
     package static let headerCount = 10
 

@@ -63,6 +63,18 @@ package final class UDPSocket: Sendable {
         return sockets
     }
 
+    /// Whether routers and this machine may cut what is sent from now on. They may at first.
+    package func setFragmentation(isAllowed: Bool) {
+        clinux_udp_set_fragmentation(descriptor, family, isAllowed ? 1 : 0)
+    }
+
+    /// The link MTU of the route to `destination`, as this machine knows it; `nil` without a route.
+    package static func routeMTU(to destination: SocketAddress, firewallMark: UInt32 = 0) -> Int? {
+        var address = clinux_address(destination)
+        let mtu = clinux_route_mtu(&address, firewallMark)
+        return mtu > 0 ? Int(mtu) : nil
+    }
+
     /// For a packet loop, whose owner keeps this object alive.
     package var endpoint: UDPEndpoint { UDPEndpoint(descriptor: descriptor, family: family) }
 
@@ -88,6 +100,11 @@ package struct UDPEndpoint: Sendable, BitwiseCopyable {
     /// concerns the first.
     package func send(_ messages: UnsafePointer<clinux_outgoing>, count: Int) -> Int {
         Int(clinux_udp_send(descriptor, family, messages, Int32(truncatingIfNeeded: count)))
+    }
+
+    /// Sends one message that dies after so many hops.
+    func send(_ message: UnsafePointer<clinux_outgoing>, hops: UInt8) -> Int {
+        Int(clinux_udp_send_short(descriptor, family, message, Int32(hops)))
     }
 
     /// Takes what has arrived, at most 8 messages, without waiting; a negative error number

@@ -18,6 +18,9 @@ package struct ControlFrame: Hashable, Sendable {
         case cluster = 2
         case ping = 3
         case pong = 4
+        /// As long as the datagram whose passage it tests; the answer repeats the request id.
+        case pathProbe = 5
+        case pathAnswer = 6
     }
 
     package var kind: Kind
@@ -26,6 +29,9 @@ package struct ControlFrame: Hashable, Sendable {
 
     /// Fits the IPv6 minimum MTU together with every header around it.
     package static let bodyLimit = 1_200
+    /// A probe is as long as a packet of the device. The packet threads report 1,900 bytes.
+    package static let probeBodyLimit = 1_850
+    static let headerCount = 7
     private static let marker: UInt8 = 0x10
 
     package init(kind: Kind, requestID: UInt32 = 0, body: [UInt8]) {
@@ -35,7 +41,7 @@ package struct ControlFrame: Hashable, Sendable {
     }
 
     package func encode() -> [UInt8] {
-        precondition(body.count <= Self.bodyLimit, "a control frame fits one datagram")
+        precondition(body.count <= kind.bodyLimit, "a control frame fits one datagram")
         var writer = ByteWriter(capacity: body.count + 7)
         writer.write(Self.marker | kind.rawValue)
         writer.write(requestID)
@@ -52,9 +58,15 @@ package struct ControlFrame: Hashable, Sendable {
         }
         self.kind = kind
         requestID = try reader.readUInt32()
-        body = try reader.readLongBytes(limit: Self.bodyLimit)
+        body = try reader.readLongBytes(limit: kind.bodyLimit)
         guard reader.remaining < 16, reader.readRest().allSatisfy({ $0 == 0 }) else {
             throw .trailingBytes
         }
+    }
+}
+
+extension ControlFrame.Kind {
+    package var bodyLimit: Int {
+        self == .pathProbe ? ControlFrame.probeBodyLimit : ControlFrame.bodyLimit
     }
 }

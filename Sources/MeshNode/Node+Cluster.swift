@@ -147,6 +147,7 @@ extension Node {
             }
         }
         strengthenAddress(at: now, into: &actions)
+        chooseServiceServer(into: &actions)
         if publishing.controlPlane != controlPlane { rebuildNames(into: &actions) }
     }
 

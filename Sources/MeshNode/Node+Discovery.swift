@@ -34,6 +34,10 @@ extension Node {
                 tunnels.receive(bytes, from: source, at: now, random: &random, into: &results)
             }
         case EnvelopeFormat.magic[0]:
+            if RelayFrame.channel(of: bytes) != nil {
+                receiveRelayed(bytes, from: source, at: now, into: &actions)
+                return
+            }
             var results: [PathAction] = []
             paths.receive(bytes, from: source, at: now.boot, random: &random, into: &results)
             carryOut(results, at: now, into: &actions)
@@ -43,27 +47,31 @@ extension Node {
     }
 
     mutating func runPaths(at now: Now, into actions: inout [NodeAction]) {
+        noteActivity()
         var results: [PathAction] = []
         paths.timeout(at: now.boot, random: &random, into: &results)
         carryOut(results, at: now, into: &actions)
     }
 
-    private mutating func carryOut(
+    mutating func carryOut(
         _ results: [PathAction], at now: Now, into actions: inout [NodeAction]
     ) {
         for result in results {
             switch result {
             case .send(let datagram, let target):
-                actions.append(.send(datagram, to: target))
+                transmit(datagram, to: target, into: &actions)
+            case .sendShort(let datagram, let target, let hops):
+                actions.append(.sendShort(datagram, to: target, hops: hops))
+            case .selected(let node, let address):
+                pathSelected(node, address, at: now, into: &actions)
+            case .channelsChanged:
+                actions.append(.forwardingChanged)
             case .introduced(let introduction):
                 introduced(introduction, at: now, into: &actions)
             case .message(let node, let body):
-                members[node]?.endpoint = paths.address(of: node)
                 withSwim(at: now, into: &actions) { swim, _, swimActions in
                     swim.receive(body, from: node, at: now.boot, into: &swimActions)
                 }
-            case .observed:
-                break
             case .dropped(let reason):
                 drop("envelope \(reason.rawValue)")
             }
@@ -79,10 +87,8 @@ extension Node {
         learn(certificate, at: now, into: &actions)
         guard members[node] != nil else { return }
         noteSuites(of: node, introduction, at: now, into: &actions)
-        if introduction.isProven || members[node]?.endpoint == nil {
-            members[node]?.endpoint = introduction.address
-            tunnels.setEndpoint(certificate.staticKey, introduction.address)
-            actions.append(.forwardingChanged)
+        if members[node]?.endpoint == nil, let address = paths.address(of: node) {
+            pathSelected(node, address, at: now, into: &actions)
         }
         guard introduction.isProven else { return }
         if let roundTrip = introduction.roundTrip { members[node]?.roundTrip = roundTrip }
@@ -97,6 +103,9 @@ extension Node {
         of node: NodeID, _ introduction: PeerIntroduction, at now: Now,
         into actions: inout [NodeAction]
     ) {
+        if members[node]?.suites == nil || introduction.isProven {
+            noteCapabilities(of: node, introduction.capabilities, at: now, into: &actions)
+        }
         let suites = PacketSuites(rawValue: introduction.suites)
         guard let member = members[node], member.suites != suites else { return }
         if member.suites != nil, !introduction.isProven {
@@ -143,6 +152,7 @@ extension Node {
             members[node] = Member(certificate: certificate)
             members[node]?.lastPresent = now.boot
             swim.admit(node)
+            paths.admit(PeerCredential(node: node, staticKey: certificate.staticKey))
             actions.append(.log(.info, "member \(node.short) known"))
         }
         membersByKey[certificate.staticKey] = node
@@ -199,9 +209,10 @@ extension Node {
     mutating func search(for node: NodeID, at now: Now, into actions: inout [NodeAction]) {
         guard let member = members[node] else { return }
         var addresses = member.record?.endpoints ?? []
-        if let endpoint = member.endpoint, !addresses.contains(endpoint) {
+        if let endpoint = member.endpoint, !endpoint.isRelayed, !addresses.contains(endpoint) {
             addresses.append(endpoint)
         }
+        paths.want(node, candidates: addresses, at: now.boot)
         paths.retry(addresses, at: now.boot)
         runPaths(at: now, into: &actions)
     }
@@ -209,9 +220,12 @@ extension Node {
     mutating func searchLostMembers(at now: Now, into actions: inout [NodeAction]) {
         guard !isLeaving else { return }
         for node in members.keys.sorted() where members[node]?.state != .left {
-            guard let member = members[node], member.sending == nil, wantsSession(with: node)
-            else { continue }
-            search(for: node, at: now, into: &actions)
+            guard let member = members[node], wantsSession(with: node) else { continue }
+            if member.sending == nil {
+                search(for: node, at: now, into: &actions)
+            } else {
+                paths.want(node, candidates: member.record?.endpoints ?? [], at: now.boot)
+            }
         }
     }
 
@@ -232,7 +246,7 @@ extension Node {
         let known = members.keys.sorted().compactMap { members[$0] }.filter { $0.endpoint != nil }
         let addresses = known.compactMap { member in
             ([member.endpoint].compactMap { $0 } + (member.record?.endpoints ?? []))
-                .first { !$0.ip.isLinkLocal }
+                .first { !$0.ip.isLinkLocal && !$0.isRelayed }
         }.prefix(64)
         var writer = ByteWriter()
         writer.write(UInt8(addresses.count))
@@ -254,6 +268,10 @@ extension Node {
                 }, at: now.boot, random: &random, into: &results)
         }
         publishMachine(at: now, into: &actions)
+        var results: [PathAction] = []
+        paths.networkChanged(
+            local: ownEndpoints, at: now.boot, random: &random, into: &results)
+        carryOut(results, at: now, into: &actions)
     }
 
     /// TXT: `n` = a nonce per boot, `h` = its MAC under a key of the token, so that members tell

@@ -167,7 +167,9 @@ extension Node {
     private var addressOwners: [IPAddress: NodeID] {
         var claims: [(node: NodeID, address: IPAddress, strength: ClaimStrength)] = []
         for node in members.keys.sorted() {
-            guard let record = members[node]?.record, let address = record.ipv4 else { continue }
+            guard let record = members[node]?.record, let address = record.ipv4,
+                address != serviceAddress
+            else { continue }
             claims.append((node, address, record.strength))
         }
         if let ipv4 { claims.append((id, ipv4, addressStrength)) }
@@ -192,10 +194,11 @@ extension Node {
     /// The next own candidate, from ``addressCandidate`` on, that nobody else has.
     private mutating func nextCandidate() -> IPAddress? {
         let taken = addressOwners
+        let reserved = Node.serviceAddress(in: configuration.token.ipv4Plan)
         while addressCandidate < Node.addressCandidateLimit {
             let candidate = AddressClaims.candidate(
                 nodeKey: id, index: UInt32(addressCandidate), plan: configuration.token.ipv4Plan)
-            if taken[candidate] == nil { return candidate }
+            if taken[candidate] == nil, candidate != reserved { return candidate }
             addressCandidate += 1
         }
         return nil
@@ -264,15 +267,19 @@ extension Node {
 
     /// Tells everybody our name, claim and addresses.
     mutating func publishMachine(at now: Now, into actions: inout [NodeAction]) {
-        let endpoints = interfaces.flatMap(\.addresses)
-            .filter { !$0.isLoopback && !$0.isLinkLocal && !isOverlay($0) }
-            .map { SocketAddress(ip: $0, port: configuration.listenPort) }
         let record = MachineRecord(
             hostname: configuration.hostname, ipv4: ipv4, strength: addressStrength,
-            endpoints: endpoints)
+            endpoints: ownEndpoints)
         putEntry(
             bucket: MachineRecord.bucket, key: MachineRecord.key, value: record.encode(), at: now,
             into: &actions)
+    }
+
+    /// Where this machine is on its own networks.
+    var ownEndpoints: [SocketAddress] {
+        interfaces.flatMap(\.addresses)
+            .filter { !$0.isLoopback && !$0.isLinkLocal && !isOverlay($0) }
+            .map { SocketAddress(ip: $0, port: configuration.listenPort) }
     }
 
     private func isOverlay(_ address: IPAddress) -> Bool {
@@ -333,7 +340,7 @@ extension Node {
         var results: [PathAction] = []
         paths.send(message, to: node, random: &random, into: &results)
         for case .send(let datagram, let target) in results {
-            actions.append(.send(datagram, to: target))
+            transmit(datagram, to: target, into: &actions)
         }
     }
 
@@ -344,14 +351,15 @@ extension Node {
             members[node].map { member in
                 ClusterPeer(
                     id: node, staticKey: member.certificate.staticKey, ipv4: member.ipv4,
-                    ipv6: member.certificate.ipv6, hostname: names[node] ?? node.short,
+                    ipv6: member.certificate.ipv6,
+                    hostname: member.record?.hostname ?? node.short, dnsLabel: names[node],
                     isAlive: member.state != .dead && member.state != .left)
             }
         }
         peers.append(
             ClusterPeer(
                 id: id, staticKey: configuration.identity.staticKey.publicKey, ipv4: ipv4,
-                ipv6: ipv6, hostname: names[id] ?? configuration.hostname, isAlive: true))
+                ipv6: ipv6, hostname: configuration.hostname, dnsLabel: names[id], isAlive: true))
         withCluster(at: now, into: &actions) { cluster, random, results in
             cluster.membershipChanged(peers, at: now, random: &random, into: &results)
         }

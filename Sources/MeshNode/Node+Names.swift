@@ -106,9 +106,12 @@ extension Node {
         return state != .dead && state != .left
     }
 
-    /// The addresses of the datastore's servers that are there, sorted.
+    /// The addresses of the datastore's servers that are there, sorted: the ready ones, or all
+    /// while none says that it is.
     var controlPlane: [IPAddress] {
-        cluster.view.members.compactMap { member in
+        let ready = cluster.readyServers.compactMap { $0 == id ? ipv4 : members[$0]?.ipv4 }
+        if !ready.isEmpty { return ready.sorted() }
+        return cluster.view.members.compactMap { member in
             guard member.isStarted, let node = member.node, isThere(node) else { return nil }
             return member.ipv4
         }.sorted()

@@ -32,7 +32,7 @@ extension Node {
             case .reserveTimestamp(let stamp):
                 actions.append(.persist(.timestamp(stamp)))
             case .send(let datagram, let target):
-                actions.append(.send(datagram, to: target))
+                transmit(datagram, to: target, into: &actions)
             case .installSession(let key, let session):
                 guard let node = membersByKey[key] else { continue }
                 members[node]?.sessions.append(session)
@@ -42,10 +42,7 @@ extension Node {
             case .removeSession(let key, let index):
                 removeSession(index, of: key, at: now, into: &actions)
             case .endpointChanged(let key, let address):
-                guard let node = membersByKey[key] else { continue }
-                members[node]?.endpoint = address
-                paths.pathMoved(node, to: address)
-                actions.append(.forwardingChanged)
+                heardTunnel(key, from: address, at: now, into: &actions)
             case .unreachable(let key):
                 guard let node = membersByKey[key] else { continue }
                 members[node]?.waiting.removeAll()
@@ -80,6 +77,7 @@ extension Node {
         members[node]?.isConnected = true
         actions.append(.log(.info, "session with member \(node.short)"))
         actions.append(.persist(.peerCache(peerCache)))
+        searchPathMTU(of: node, at: now, into: &actions)
         withLedger(at: now, into: &actions) { ledger, random, results in
             ledger.peerConnected(node, at: now.boot, random: &random, into: &results)
         }
@@ -101,6 +99,7 @@ extension Node {
     mutating func disconnected(_ node: NodeID, at now: Now, into actions: inout [NodeAction]) {
         guard members[node]?.isConnected == true else { return }
         members[node]?.isConnected = false
+        members[node]?.pathMTU?.end()
         withLedger(at: now, into: &actions) { ledger, _, _ in
             ledger.peerDisconnected(node)
         }
@@ -132,7 +131,7 @@ extension Node {
             drop("frame without session")
             return
         }
-        actions.append(.send(datagram, to: endpoint))
+        transmit(datagram, to: endpoint, into: &actions)
     }
 
     mutating func receiveFrame(
@@ -165,6 +164,12 @@ extension Node {
             send(
                 ControlFrame(kind: .pong, requestID: frame.requestID, body: frame.body), to: node,
                 at: now, into: &actions)
+        case .pathProbe:
+            send(
+                ControlFrame(kind: .pathAnswer, requestID: frame.requestID, body: []), to: node,
+                at: now, into: &actions)
+        case .pathAnswer:
+            receivePathAnswer(frame.requestID, from: node, at: now, into: &actions)
         case .pong:
             guard let ping = pendingPings.removeValue(forKey: frame.requestID) else { return }
             let roundTrip = now.boot - ping.sentAt
@@ -210,9 +215,15 @@ extension Node {
             members[node].map { member in
                 var allowed = [IPPrefix(host: member.certificate.ipv6)]
                 if let ipv4 = member.ipv4 { allowed.append(IPPrefix(host: ipv4)) }
+                if node == serviceServer, let address = serviceAddress {
+                    allowed.append(IPPrefix(host: address))
+                }
                 return TunnelRoute(
-                    key: member.certificate.staticKey, endpoint: member.endpoint,
-                    allowed: allowed, sending: member.sending, sessions: member.sessions)
+                    key: member.certificate.staticKey, address: member.endpoint,
+                    endpoint: member.endpoint.flatMap { paths.route([], to: $0)?.address },
+                    channel: member.endpoint?.relayChannel,
+                    allowed: allowed, sending: member.sending, sessions: member.sessions,
+                    pathLimit: member.pathMTU?.limit, joinsPieces: member.joinsPieces)
             }
         }
     }
@@ -221,8 +232,15 @@ extension Node {
 /// One peer as the packet threads see it.
 package struct TunnelRoute: Sendable {
     package let key: StaticPublicKey
+    /// What stands for the way in use; see `SocketAddress.isRelayed`.
+    package let address: SocketAddress?
+    /// Where datagrams go: to the peer, or to the relay on `channel`.
     package let endpoint: SocketAddress?
+    package let channel: UInt32?
     package let allowed: [IPPrefix]
     package let sending: TransportSession?
     package let sessions: [TransportSession]
+    /// The largest datagram that the path carries; `nil` when nobody has looked.
+    package let pathLimit: Int?
+    package let joinsPieces: Bool
 }

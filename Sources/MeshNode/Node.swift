@@ -29,6 +29,8 @@ package struct Node {
     var swim: SwimInstance
     var founding: Founding
     var cluster: ClusterCoordinator
+    /// The server to which ``serviceAddress`` leads from here.
+    var serviceServer: NodeID?
 
     /// Every node with a verified certificate, ourselves excluded.
     package internal(set) var members: [NodeID: Member] = [:]
@@ -46,6 +48,8 @@ package struct Node {
     package internal(set) var withdrawn = RevocationList()
     /// When members without a path are sought again.
     var nextSearch: BootInstant
+    /// No later than the earliest deadline of the members' path searches.
+    var pathMTUDeadline: BootInstant?
     var isLeaving = false
     /// What the planner knows of the founding.
     var toldSummary: FoundingSummary?
@@ -82,7 +86,8 @@ package struct Node {
                 staticKey: configuration.identity.staticKey,
                 credential: configuration.certificate.encode(),
                 suites: configuration.suites.rawValue,
-                capabilities: 0,
+                capabilities: Node.joinsPieces
+                    | (configuration.relay == .off ? 0 : PathCapability.relays),
                 bootNonce: bootNonce,
                 verifyCredential: { bytes in
                     verify(bytes).map { PeerCredential(node: $0.nodeID, staticKey: $0.staticKey) }
@@ -140,9 +145,7 @@ package struct Node {
                     localIndex: index, at: now, random: &random, into: &results)
             }
         case .endpointMoved(let key, let address):
-            tunnels.endpointMoved(key, to: address)
-            if let node = membersByKey[key] { paths.pathMoved(node, to: address) }
-            actions.append(.forwardingChanged)
+            heardTunnel(key, from: address, at: now, into: &actions)
         case .multicast(let bytes, let source, let interface, let toGroup):
             withDiscovery(at: now, into: &actions) { discovery, random, results in
                 discovery.receive(
@@ -179,6 +182,7 @@ package struct Node {
         for candidate in [
             tunnels.deadline, paths.deadline, discovery?.deadline, ledger.deadline, swim.deadline,
             founding.deadline, cluster.deadline, pendingPings.values.map(\.deadline).min(),
+            pathMTUDeadline,
         ] {
             result = earlier(result, candidate)
         }
@@ -217,6 +221,7 @@ package struct Node {
                 cluster.timeout(at: now, random: &random, into: &results)
             }
         }
+        if let due = pathMTUDeadline, due <= now.boot { runPathMTU(at: now, into: &actions) }
         if nextSearch <= now.boot {
             nextSearch = now.boot + Node.searchInterval
             searchLostMembers(at: now, into: &actions)
@@ -248,6 +253,11 @@ package struct Member: Sendable {
     /// Every session on which it may send to us, oldest first.
     package var sessions: [TransportSession] = []
     package var endpoint: SocketAddress?
+    /// What the path to it carries; `nil` before a session.
+    var pathMTU: PathMTUSearch?
+    /// Whether it puts together packets that come in two pieces; it said so when it introduced
+    /// itself.
+    package var joinsPieces = false
     /// Bytes of sessions that are gone: received, sent.
     var retiredTraffic = Traffic()
     /// Control frames that wait for a session, oldest first.

@@ -43,6 +43,8 @@ package struct NodeConfiguration: Sendable {
     package var hasClusterData: Bool
     /// The founding record existed and cannot be read: the node never votes again.
     package var isAmnesiac: Bool
+    /// What this machine carries for other members.
+    package var relay = RelayBudget.usual
 
     package init(
         token: NetworkToken, identity: NodeIdentity, certificate: MembershipCertificate,
@@ -64,6 +66,17 @@ package struct NodeConfiguration: Sendable {
         hasClusterData = false
         isAmnesiac = false
     }
+}
+
+/// How much a machine relays for others.
+package enum RelayBudget: Hashable, Sendable {
+    case off
+    /// Bytes a second, of all channels together.
+    case limited(bytesPerSecond: UInt64)
+    case unlimited
+
+    /// 10 Mbit/s: enough for work, too little to notice at home.
+    package static let usual = RelayBudget.limited(bytesPerSecond: 1_250_000)
 }
 
 /// Packet suites as members tell each other, one bit per suite.

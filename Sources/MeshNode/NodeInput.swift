@@ -63,6 +63,10 @@ package enum NodeCommand: Sendable {
 /// Everything that a node can want, to be carried out in order.
 package enum NodeAction: Sendable {
     case send([UInt8], to: SocketAddress)
+    /// Send a datagram that nobody on the path may cut: it tells whether it fits.
+    case sendUnfragmented([UInt8], to: SocketAddress)
+    /// Sent so that it dies after so many hops: it opens our NAT and does not arrive.
+    case sendShort([UInt8], to: SocketAddress, hops: UInt8)
     case sendMulticast([UInt8], to: DiscoveryDestination)
     /// Must be durable before any later action of the same list is carried out.
     case persist(DurableRecord)

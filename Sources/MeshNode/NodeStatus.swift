@@ -135,6 +135,8 @@ extension Member {
         fingerprint.mix(UInt64(sending?.localIndex ?? 0))
         for session in sessions { fingerprint.mix(UInt64(session.localIndex)) }
         fingerprint.mix(endpoint?.description ?? "-")
+        pathMTU?.fingerprint(into: &fingerprint)
+        fingerprint.mix(joinsPieces)
         fingerprint.mix(ipv4?.description ?? "-")
         for frame in waiting.elements { fingerprint.mix(frame) }
     }

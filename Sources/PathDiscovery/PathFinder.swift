@@ -9,8 +9,10 @@ import NetAddress
 /// 2. A hello goes there, again and again with growing pauses.
 /// 3. A member answers with a welcome. The certificate and the address are now proven
 ///    (``PathAction/introduced``), tunnels may be built.
-/// 4. Members exchange ``send(_:to:)`` messages over the proven path; every fresh authenticated
-///    message from another address moves the path there.
+/// 4. Members exchange ``send(_:to:)`` messages over the best way. A fresh authenticated message
+///    from another address makes both ways be probed, and the path moves to what answers.
+/// 5. Where nothing answers directly, a relay carries datagrams at once (PathFinder+Relaying),
+///    and both ends knock at each other's addresses at the same time (PathFinder+Punching).
 package struct PathFinder {
     var configuration: PathConfiguration
     var contacts: [SocketAddress: Contact] = [:]
@@ -20,6 +22,14 @@ package struct PathFinder {
     var messageCounter: UInt64 = 0
     /// Addresses that turned out to be our own.
     var ownAddresses: Set<SocketAddress> = []
+    /// Where this machine is on its own networks.
+    var localAddresses: [SocketAddress] = []
+    /// Where others see it, newest last.
+    var observations: [Observation] = []
+    /// Channels that this node carries for others.
+    var relays = RelayTable()
+    /// Channels that others carry for this node, by the address that stands for them.
+    var ownChannels: [SocketAddress: ChannelEnds] = [:]
 
     /// More addresses than any site announces; beyond it new candidates are refused.
     static let contactLimit = 512
@@ -32,7 +42,11 @@ package struct PathFinder {
 
     /// When ``timeout(at:random:into:)`` wants to run next.
     package var deadline: BootInstant? {
-        contacts.values.map(\.nextAttempt).min()
+        var result = contacts.values.map(\.nextAttempt).min()
+        for path in peers.values where path.nextCheck != nil || path.punch != nil {
+            result = earlier(result, earlier(path.nextCheck, path.punch?.nextSend))
+        }
+        return earlier(result, relays.nextExpiry)
     }
 
     package var localNode: NodeID { configuration.node }
@@ -51,11 +65,27 @@ package struct PathFinder {
         }
         for (node, path) in peers.sorted(by: { $0.key < $1.key }) {
             fingerprint.mix(node)
-            fingerprint.mix(path.address.description)
+            fingerprint.mix(path.address?.description ?? "-")
+            fingerprint.mix(path.wantedUntil)
+            fingerprint.mix(path.nextCheck)
+            fingerprint.mix(path.punch?.nextSend)
+            fingerprint.mix(path.failedPunches)
+            for candidate in path.candidates { fingerprint.mix(candidate.description) }
+            for (address, way) in path.ways.sorted(by: {
+                $0.key.description < $1.key.description
+            }) {
+                fingerprint.mix(address.description)
+                way.fingerprint(into: &fingerprint)
+            }
             fingerprint.mix(path.replay.highest)
             fingerprint.mix(path.replay.bootNonce)
         }
         fingerprint.mix(messageCounter)
+        relays.fingerprint(into: &fingerprint)
+        for address in ownChannels.keys.sorted(by: { $0.description < $1.description }) {
+            fingerprint.mix(address.description)
+        }
+        for seen in observations { fingerprint.mix(seen.address.description) }
     }
 
     // MARK: - Candidates
@@ -64,9 +94,17 @@ package struct PathFinder {
     package mutating func addCandidate(
         _ address: SocketAddress, source: CandidateSource, at now: BootInstant
     ) {
-        guard !ownAddresses.contains(address), !address.ip.isMulticast, !address.ip.isUnspecified,
-            address.port != 0
-        else { return }
+        guard address.isUsableCandidate || (address.ip.isLoopback && address.port != 0) else {
+            return
+        }
+        addContact(address, source: source, at: now)
+    }
+
+    /// Also a relayed address, which nobody outside may name.
+    mutating func addContact(
+        _ address: SocketAddress, source: CandidateSource, at now: BootInstant
+    ) {
+        guard !ownAddresses.contains(address) else { return }
         if var known = contacts[address] {
             known.source = max(known.source, source)
             contacts[address] = known
@@ -84,7 +122,7 @@ package struct PathFinder {
     /// Knocks at every configured address and every known address of `node` again, for example
     /// after its tunnel stopped answering.
     package mutating func retry(_ addresses: [SocketAddress], at now: BootInstant) {
-        for address in addresses where !ownAddresses.contains(address) {
+        for address in addresses where !ownAddresses.contains(address) && !address.isRelayed {
             if contacts[address] == nil, contacts.count < Self.contactLimit {
                 contacts[address] = Contact(source: .member, nextAttempt: now)
             }
@@ -98,6 +136,8 @@ package struct PathFinder {
         for address in due.sorted(by: { $0.description < $1.description }) {
             knock(at: address, now: now, random: &random, into: &actions)
         }
+        runChecks(at: now, random: &random, into: &actions)
+        if relays.expire(at: now) { actions.append(.channelsChanged) }
     }
 
     private mutating func knock(
@@ -134,26 +174,51 @@ package struct PathFinder {
         into actions: inout [PathAction]
     ) {
         precondition(body.count <= PeerPath.messageLimit, "a member message fits one datagram")
-        guard let path = peers[node] else { return }
+        guard let address = peers[node]?.address else { return }
+        seal(body, to: node, at: address, random: &random, into: &actions)
+    }
+
+    /// Seals `body` for a member and sends it to one of its addresses.
+    mutating func seal(
+        _ body: [UInt8], to node: NodeID, at address: SocketAddress, hops: UInt8? = nil,
+        random: inout SeededGenerator, into actions: inout [PathAction]
+    ) {
+        guard let pairKey = pairKey(with: node) else { return }
         messageCounter += 1
         var writer = ByteWriter(capacity: body.count + 16)
         writer.write(configuration.bootNonce)
         writer.write(messageCounter)
         writer.write(raw: body)
         let datagram = configuration.keys.sealMember(
-            writer.bytes, from: configuration.node, pairKey: path.pairKey, random: &random)
-        actions.append(.send(datagram, to: path.address))
+            writer.bytes, from: configuration.node, pairKey: pairKey, random: &random)
+        if let hops {
+            actions.append(.sendShort(datagram, to: address, hops: hops))
+        } else {
+            actions.append(.send(datagram, to: address))
+        }
     }
 
-    /// The tunnel to a member got an authenticated packet from `address`.
-    package mutating func pathMoved(_ node: NodeID, to address: SocketAddress) {
-        peers[node]?.address = address
+    /// The key for member messages, agreed at the first use; `nil` for a bad static key.
+    private mutating func pairKey(with node: NodeID) -> SecretBytes? {
+        guard let path = peers[node] else { return nil }
+        if let key = path.pairKey { return key }
+        let key = configuration.pairKey(with: path.staticKey)
+        peers[node]?.pairKey = key
+        return key
+    }
+
+    /// Takes in a member whose certificate came by another way than its hello.
+    package mutating func admit(_ credential: PeerCredential) {
+        guard credential.node != configuration.node, peers[credential.node] == nil else { return }
+        peers[credential.node] = PeerPath(staticKey: credential.staticKey)
+        hints[credential.node.bytes.prefix64] = credential.node
     }
 
     /// Forgets a member, for example after its certificate was withdrawn.
     package mutating func remove(_ node: NodeID) {
         peers[node] = nil
         hints[node.bytes.prefix64] = nil
+        ownChannels = ownChannels.filter { $0.value.peer != node && $0.value.relay != node }
     }
 
     // MARK: - Receiving
@@ -175,7 +240,7 @@ package struct PathFinder {
         case .welcome:
             receiveWelcome(datagram, from: source, at: now, into: &actions)
         case .member:
-            receiveMember(datagram, from: source, into: &actions)
+            receiveMember(datagram, from: source, at: now, random: &random, into: &actions)
         }
     }
 
@@ -197,10 +262,15 @@ package struct PathFinder {
         }
         // A hello may be a replay, so its source address proves nothing: the path of a member
         // whose path is known stays where it is.
-        let isNew = peers[credential.node] == nil
-        if isNew, !learn(credential, address: source) {
-            actions.append(.dropped(.unauthenticated))
-            return
+        let isNew = peers[credential.node]?.address == nil
+        if isNew {
+            guard learn(credential) else {
+                actions.append(.dropped(.unauthenticated))
+                return
+            }
+            peers[credential.node]?.capabilities = message.capabilities
+            peers[credential.node]?.addWay(source, at: now)
+            peers[credential.node]?.address = source
         }
         actions.append(
             .send(
@@ -215,7 +285,7 @@ package struct PathFinder {
                     roundTrip: nil)))
         if !isNew, peers[credential.node]?.address != source {
             // Knock back: if the member really moved, its welcome proves the new address.
-            addCandidate(source, source: .member, at: now)
+            addContact(source, source: .member, at: now)
         }
     }
 
@@ -237,26 +307,31 @@ package struct PathFinder {
             if ownAddresses.count < Self.ownAddressLimit { ownAddresses.insert(knocked) }
             return
         }
-        guard learn(credential, address: source) else {
+        guard learn(credential) else {
             actions.append(.dropped(.unauthenticated))
             return
         }
         contacts[knocked] = nil
-        actions.append(.observed(message.observed, by: credential.node))
+        peers[credential.node]?.capabilities = message.capabilities
+        observed(message.observed, by: credential.node, from: source, at: now)
         actions.append(
             .introduced(
                 PeerIntroduction(
                     peer: credential, credential: message.credential, suites: message.suites,
                     capabilities: message.capabilities, address: source, isProven: true,
                     roundTrip: contact.sentAt.map { now - $0 })))
+        proved(
+            credential.node, at: source, roundTrip: contact.sentAt.map { now - $0 }, now: now,
+            into: &actions)
     }
 
     private mutating func receiveMember(
-        _ datagram: [UInt8], from source: SocketAddress, into actions: inout [PathAction]
+        _ datagram: [UInt8], from source: SocketAddress, at now: BootInstant,
+        random: inout SeededGenerator, into actions: inout [PathAction]
     ) {
         guard let hint = configuration.keys.senderHint(datagram), let node = hints[hint],
-            var path = peers[node],
-            let plaintext = configuration.keys.openMember(datagram, pairKey: path.pairKey)
+            let pairKey = pairKey(with: node), var path = peers[node],
+            let plaintext = configuration.keys.openMember(datagram, pairKey: pairKey)
         else {
             actions.append(.dropped(.unauthenticated))
             return
@@ -267,13 +342,26 @@ package struct PathFinder {
             actions.append(.dropped(.malformed))
             return
         }
+        let body = reader.readRest()
+        var probe: ProbeMessage?
+        if ProbeMessage.isProbe(body) {
+            probe = try? ProbeMessage(decoding: body)
+            if probe == nil {
+                actions.append(.dropped(.malformed))
+                return
+            }
+        }
         guard let isNewest = path.replay.accept(bootNonce: bootNonce, counter: counter) else {
             actions.append(.dropped(.replayed))
             return
         }
-        if isNewest { path.address = source }
         peers[node] = path
-        actions.append(.message(from: node, reader.readRest()))
+        if isNewest { heard(node, from: source, at: now, random: &random, into: &actions) }
+        if let probe {
+            receive(probe, from: node, at: source, now: now, random: &random, into: &actions)
+        } else {
+            actions.append(.message(from: node, body))
+        }
     }
 
     // MARK: - Helpers
@@ -300,16 +388,10 @@ package struct PathFinder {
         return configuration.keys.sealContact(kind, body, random: &random)
     }
 
-    /// Adds the member or moves its path; false when no key can be agreed with it.
-    private mutating func learn(_ credential: PeerCredential, address: SocketAddress) -> Bool {
-        if peers[credential.node] != nil {
-            peers[credential.node]?.address = address
-            return true
-        }
-        guard let key = configuration.pairKey(with: credential.staticKey) else { return false }
-        peers[credential.node] = PeerPath(address: address, pairKey: key)
-        hints[credential.node.bytes.prefix64] = credential.node
-        return true
+    /// Adds the member; false when no key can be agreed with it.
+    private mutating func learn(_ credential: PeerCredential) -> Bool {
+        admit(credential)
+        return pairKey(with: credential.node) != nil
     }
 
     private mutating func spendWelcomeBudget(for ip: IPAddress, at now: BootInstant) -> Bool {

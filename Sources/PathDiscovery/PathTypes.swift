@@ -83,13 +83,18 @@ package enum CandidateSource: Int, Comparable, Sendable {
 
 /// What a ``PathFinder`` wants done, in order.
 package enum PathAction: Sendable {
+    /// To an address of a network, or to one that stands for a relay (``SocketAddress/isRelayed``).
     case send([UInt8], to: SocketAddress)
+    /// Never beyond so many hops: it opens the own NAT and does not reach the other one.
+    case sendShort([UInt8], to: SocketAddress, hops: UInt8)
+    /// The way to a member is another one from now on.
+    case selected(NodeID, SocketAddress)
+    /// What relays carry for us or we for others changed.
+    case channelsChanged
     /// A member showed its certificate.
     case introduced(PeerIntroduction)
     /// A member's sealed message, authenticated and not a replay.
     case message(from: NodeID, [UInt8])
-    /// Our own address as another member sees it.
-    case observed(SocketAddress, by: NodeID)
     case dropped(PathDropReason)
 }
 
@@ -121,16 +126,6 @@ struct Contact {
         self.source = source
         self.nextAttempt = nextAttempt
     }
-}
-
-/// The proven way to one member.
-package struct PeerPath {
-    package internal(set) var address: SocketAddress
-    let pairKey: SecretBytes
-    var replay = MemberReplayFilter()
-
-    /// The body of a member message: the envelope's maximum less header, hint, counters and tag.
-    package static let messageLimit = 1_100
 }
 
 /// Refuses member messages that were seen before: a 64-message window per boot of the sender, and

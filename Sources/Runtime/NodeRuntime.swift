@@ -182,6 +182,10 @@ package actor NodeRuntime {
             switch action {
             case .send(let datagram, let target):
                 dataPlane.send(datagram: datagram, to: target)
+            case .sendUnfragmented(let datagram, let target):
+                dataPlane.send(unfragmented: datagram, to: target)
+            case .sendShort(let datagram, let target, let hops):
+                dataPlane.send(datagram: datagram, to: target, hops: hops)
             case .sendMulticast(let bytes, let target):
                 multicast?.send(bytes, to: target)
             case .persist(let record):
@@ -233,10 +237,21 @@ package actor NodeRuntime {
         }
     }
 
+    private func setServedAddress(_ address: IPAddress?) {
+        do {
+            try interface?.setServedAddress(address)
+        } catch {
+            logger.error("\(error)")
+        }
+    }
+
     func publish() {
         if forwardingIsDirty {
             forwardingIsDirty = false
-            dataPlane.publish(ForwardingSnapshot(node.forwarding))
+            setServedAddress(node.servedAddress)
+            dataPlane.publish(
+                ForwardingSnapshot(
+                    node.forwarding, relaying: node.relaying, budget: node.configuration.relay))
         }
         if namesAreDirty {
             namesAreDirty = false
@@ -399,13 +414,27 @@ package actor NodeRuntime {
 
 extension ForwardingSnapshot {
     /// The node's routes in the terms of the packet threads.
-    init(_ routes: [TunnelRoute]) {
+    init(_ routes: [TunnelRoute], relaying: RelayingRoutes, budget: RelayBudget) {
+        let limit: UInt64? =
+            switch budget {
+            case .off: 0
+            case .limited(let bytesPerSecond): bytesPerSecond
+            case .unlimited: nil
+            }
         self.init(
             peers: routes.map {
                 ForwardingPeer(
                     key: $0.key, endpoint: $0.endpoint, prefixes: $0.allowed,
-                    sending: $0.sending, receiving: $0.sessions)
-            })
+                    sending: $0.sending, receiving: $0.sessions, channel: $0.channel ?? 0,
+                    address: $0.address, pathLimit: $0.pathLimit, joinsPieces: $0.joinsPieces)
+            },
+            channels: ForwardingChannels(
+                carried: relaying.carried.map {
+                    .init(channel: $0.channel, first: $0.first, second: $0.second)
+                },
+                ended: relaying.ended.map {
+                    .init(channel: $0.channel, relay: $0.relay, address: $0.address)
+                }, bytesPerSecond: limit))
     }
 }
 

@@ -85,6 +85,7 @@ package final class NodeService: Service {
         if let zone = settings.zone { configuration.zone = zone }
         configuration.clusterKind = settings.clusterKind
         configuration.clusterRole = settings.clusterRole
+        configuration.relay = settings.relay
         configuration.isDurable = store.directory.isDurable
         configuration.isAmnesiac = store.isAmnesiac
         configuration.hasClusterData =
@@ -104,7 +105,7 @@ package final class NodeService: Service {
             try PacketPlane(
                 DataPlaneConfiguration(
                     devices: devices, sockets: sockets, mtu: Int(settings.token.mtu),
-                    workerName: "evpn-packets"))
+                    workerName: "evpn-packets", followsSources: false))
         }
         let interface: OverlayInterface?
         let changes: NetworkWatcher

@@ -32,6 +32,8 @@ package struct NodeSettings: Sendable {
     package var clusterRole: RoleWish
     /// Paths outside the state directory whose presence means that a datastore was set up here.
     package var datastorePaths: [String]
+    /// What this machine carries for others.
+    package var relay = RelayBudget.usual
 
     /// Where names are answered.
     package enum NameService: Hashable, Sendable {

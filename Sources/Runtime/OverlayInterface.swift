@@ -15,6 +15,8 @@ struct OverlayInterface {
     private final class CurrentAddresses {
         var ipv4: InterfaceAddress?
         var ipv6: InterfaceAddress?
+        /// Of a service that this machine answers for.
+        var served: InterfaceAddress?
     }
 
     /// - Parameters:
@@ -31,6 +33,7 @@ struct OverlayInterface {
         self.index = index
         current = CurrentAddresses()
         try netlink.setMTU(mtu, of: index)
+        try netlink.setQueueLength(TunDevice.queueLength, of: index)
         try netlink.bringUp(index)
     }
 
@@ -41,6 +44,13 @@ struct OverlayInterface {
         let wanted6 = InterfaceAddress(ipv6, prefixLength: 48)
         try replace(&current.ipv4, by: wanted4, netlink)
         try replace(&current.ipv6, by: wanted6, netlink)
+    }
+
+    /// The address of a service that this machine answers for; `nil` for none.
+    func setServedAddress(_ address: IPAddress?) throws(NetlinkError) {
+        let wanted = address.flatMap { InterfaceAddress($0, prefixLength: 32) }
+        guard wanted != current.served else { return }
+        try replace(&current.served, by: wanted, try Netlink())
     }
 
     private func replace(

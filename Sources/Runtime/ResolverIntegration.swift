@@ -189,8 +189,8 @@ package final class ResolverIntegration: Sendable {
 
     // MARK: resolvconf
 
-    /// As VPN tools name their records; both programs put it in front of physical interfaces'.
-    private var recordName: String { "tun.\(interface.isEmpty ? "edgevpn" : interface)" }
+    /// As of a first TUN device: both programs put such records in front of other interfaces'.
+    private var recordName: String { "tun0.\(interface.isEmpty ? "edgevpn" : interface)" }
 
     private func tellResolvconf(
         _ servers: [IPAddress], _ end: inout EndGuard?
@@ -202,7 +202,7 @@ package final class ResolverIntegration: Sendable {
         if end == nil { end = try makeGuard(.resolvconf) }
         let lines = ["search \(zone)"] + servers.map { "nameserver \($0)" }
         try run(
-            [program, "-a", recordName, "-m", "0"], input: lines.joined(separator: "\n") + "\n")
+            [program, "-a", recordName], input: lines.joined(separator: "\n") + "\n")
     }
 
     /// `nil` also when it is systemd-resolved's, which takes links only.

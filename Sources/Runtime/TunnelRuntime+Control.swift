@@ -14,6 +14,7 @@ struct TunnelControl {
     private var device: TunnelDevice
     private var random = SystemRandom.generator()
     private var nextStir = BootInstant.zero
+    private let firewallMark: UInt32
     /// In the order of the configuration.
     private var peers: [ForwardingPeer] = []
     private var positions: [StaticPublicKey: Int] = [:]
@@ -24,6 +25,7 @@ struct TunnelControl {
     init(
         _ configuration: TunnelConfiguration, interfaceName: String, shards: Int
     ) throws(TunnelProblem) {
+        firewallMark = configuration.firewallMark
         device = TunnelDevice(privateKey: configuration.privateKey, lastTimestamp: nil)
         for settings in configuration.peers {
             if settings.allowedIPs.contains(where: { $0.length == 0 }) {
@@ -51,6 +53,7 @@ struct TunnelControl {
             try plane.start()
             return plane
         }
+        refreshPathLimits()
         publish()
     }
 
@@ -104,6 +107,7 @@ struct TunnelControl {
             // send them back.
             if case .endpointMoved(let key, let address) = event {
                 change(key) { $0.endpoint = address }
+                refreshPathLimits()
             }
         }
     }
@@ -116,6 +120,7 @@ struct TunnelControl {
         if nextStir <= now.boot {
             nextStir = now.boot + .seconds(60)
             random.stir(SystemRandom.bytes32())
+            refreshPathLimits()
         }
         var actions: [TunnelAction] = []
         body(&device, now, &random, &actions)
@@ -157,6 +162,20 @@ struct TunnelControl {
         guard let position = positions[key] else { return }
         edit(&peers[position])
         isChanged = true
+    }
+
+    /// Other implementations do not answer probes: what is known of a path is the MTU of the route
+    /// to the peer. Beyond it the network cuts datagrams, as it does for every WireGuard.
+    private mutating func refreshPathLimits() {
+        for position in peers.indices {
+            guard let endpoint = peers[position].endpoint,
+                let mtu = UDPSocket.routeMTU(to: endpoint, firewallMark: firewallMark)
+            else { continue }
+            let limit = mtu - (endpoint.ip.isIPv4 ? 28 : 48)
+            guard peers[position].pathLimit != limit else { continue }
+            peers[position].pathLimit = limit
+            isChanged = true
+        }
     }
 
     private mutating func publish() {

@@ -24,6 +24,7 @@ struct TunnelInterface {
         let index = index
         try TunnelInterface.wrapping { () throws(NetlinkError) in
             try netlink.setMTU(configuration.mtu, of: index)
+            try netlink.setQueueLength(TunDevice.queueLength, of: index)
             for address in configuration.addresses {
                 let entry = InterfaceAddress(address.ip, prefixLength: address.prefixLength)
                 if let entry { try netlink.addAddress(entry, to: index) }

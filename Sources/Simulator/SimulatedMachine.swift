@@ -114,7 +114,7 @@ final class SimulatedMachine {
         if peer.sending !== session {
             inputs.append(.sessionConfirmed(localIndex: session.localIndex))
         }
-        if peer.endpoint != source { inputs.append(.endpointMoved(key, to: source)) }
+        if peer.address != source { inputs.append(.endpointMoved(key, to: source)) }
         if let first = payload.first, first >> 4 != 4, first >> 4 != 6 {
             inputs.append(.controlFrame(payload, from: key))
         }

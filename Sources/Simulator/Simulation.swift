@@ -200,8 +200,11 @@ package final class Simulation {
                 machine.actionsUntilCrash = left - 1
             }
             switch action {
-            case .send(let bytes, let target):
+            // The virtual network cuts nothing and carries every size.
+            case .send(let bytes, let target), .sendUnfragmented(let bytes, let target):
                 transmit(bytes, from: machine, to: target)
+            case .sendShort(let bytes, _, _):
+                machine.traffic.count(bytes, kind: bytes.first ?? 0)
             case .sendMulticast(let bytes, let target):
                 transmitMulticast(bytes, from: machine, to: target)
             case .persist(let record):
@@ -265,6 +268,10 @@ package final class Simulation {
         guard machine.isUp else { return }
         if recordsDatagrams { recorded.append((machine.index, bytes, source)) }
         trace.mix(bytes.count)
+        var (bytes, source) = (bytes, source)
+        if case .arrived(let inner, let address) = machine.node?.relayed(bytes, from: source) {
+            (bytes, source) = (inner, address)
+        }
         guard bytes.first == 4 else {
             step(machine, .datagram(bytes, from: source))
             return

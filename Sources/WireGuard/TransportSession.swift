@@ -50,15 +50,19 @@ public final class TransportSession: @unchecked Sendable {
 
     /// A whole transport datagram: header, `plaintext` padded to 16 bytes, tag.
     ///
+    /// - Parameter limit: Padding does not go beyond it.
+    ///
     /// An empty plaintext is a keepalive. `nil` when the counter is exhausted or the session is
     /// older than REJECT_AFTER_TIME ("WireGuard" section 6.2).
-    package func seal(_ plaintext: [UInt8], at now: BootInstant) -> [UInt8]? {
+    package func seal(
+        _ plaintext: [UInt8], paddedTo limit: Int = .max, at now: BootInstant
+    ) -> [UInt8]? {
         let handle = self.handle
         guard handle.isUsable(at: now.nanoseconds), let counter = handle.reserve(1) else {
             return nil
         }
         var padded = plaintext
-        while padded.count % 16 != 0 { padded.append(0) }
+        while padded.count % 16 != 0, padded.count < limit { padded.append(0) }
         let count = SessionHandle.overhead + padded.count
         let datagram = [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in
             guard let output = buffer.baseAddress else { return }

@@ -89,6 +89,8 @@ package struct TunnelDevice: Sendable {
     /// Where to reach a peer from now on, learned by other means than its packets.
     package mutating func setEndpoint(_ key: StaticPublicKey, _ endpoint: SocketAddress) {
         guard var peer = peers[key] else { return }
+        // What was sent to another address need not be waited for.
+        if peer.endpoint != endpoint { peer.attempt?.nextSend = .zero }
         peer.endpoint = endpoint
         store(peer)
     }

@@ -22,7 +22,8 @@ struct EdgeVPNCommand: AsyncParsableCommand {
         subcommands: [
             TokenCommand.self, IdentityCommand.self, UpCommand.self, TunnelCommand.self,
             StatusCommand.self, PeersCommand.self, PingCommand.self, DNSCommand.self,
-            ClusterCommand.self, LedgerCommand.self, WithdrawCommand.self, DemoCommand.self,
+            DoctorCommand.self, ClusterCommand.self, LedgerCommand.self, WithdrawCommand.self,
+            DemoCommand.self,
         ])
 }
 

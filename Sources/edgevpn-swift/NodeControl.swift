@@ -6,6 +6,8 @@ import Ledger
 import Membership
 import MeshBase
 import MeshNode
+import NetAddress
+import PathDiscovery
 import Runtime
 import Synchronization
 import WireGuard
@@ -88,8 +90,8 @@ struct NodeControl: ControlHandle {
         return PingModel(
             id: "\(target)", hostname: peer?.hostname,
             rttMs: roundTrip.map { $0.inSeconds * 1_000 },
-            path: peer?.endpoint == nil ? nil : .direct,
-            endpoint: peer?.endpoint.map { "\($0)" })
+            path: peer?.endpoint.map { $0.isRelayed ? .relay : .direct },
+            endpoint: peer?.endpoint.flatMap { $0.isRelayed ? nil : "\($0)" })
     }
 
     func names() async -> [NameModel] {
@@ -224,8 +226,9 @@ private func peerModel(_ peer: MemberStatus) -> PeerModel {
         }
     return PeerModel(
         id: "\(peer.id)", hostname: peer.hostname, ipv4: peer.ipv4.map { "\($0)" },
-        ipv6: "\(peer.ipv6)", state: state, path: peer.endpoint == nil ? nil : .direct,
-        endpoint: peer.endpoint.map { "\($0)" },
+        ipv6: "\(peer.ipv6)", state: state,
+        path: peer.endpoint.map { $0.isRelayed ? .relay : .direct },
+        endpoint: peer.endpoint.flatMap { $0.isRelayed ? nil : "\($0)" },
         rttMs: peer.roundTrip.map { $0.inSeconds * 1_000 },
         lastHandshakeSeconds: peer.sinceHandshake?.inSeconds, rxBytes: peer.receivedBytes,
         txBytes: peer.sentBytes, suite: suite)

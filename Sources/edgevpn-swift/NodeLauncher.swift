@@ -23,7 +23,7 @@ enum NodeLauncher {
         let service: NodeService
         do {
             var settings = nodeSettings(config, token: token)
-            let k3s = k3sSettings(config, zone: zone)
+            let k3s = k3sSettings(config, zone: zone, token: token)
             settings.datastorePaths = k3s.map(\.datastorePaths) ?? []
             service = try await startService(settings, k3s: k3s, logger)
         } catch {
@@ -105,7 +105,9 @@ enum NodeLauncher {
         }
     }
 
-    private static func k3sSettings(_ config: NodeConfig, zone: String) -> K3sSettings? {
+    private static func k3sSettings(_ config: NodeConfig, zone: String, token: NetworkToken)
+        -> K3sSettings?
+    {
         guard config.cluster == .k3s, let interface = config.interfaceName else { return nil }
         let isUnit =
             config.initSystem == .systemd
@@ -116,7 +118,9 @@ enum NodeLauncher {
             program: config.k3sBinary ?? "k3s",
             dataDirectory: config.k3sDataDirectory ?? K3sSettings.defaultDataDirectory,
             configDirectory: config.k3sConfigDirectory ?? K3sSettings.defaultConfigDirectory,
-            interface: interface, apiNames: ["api.\(zone)"],
+            interface: interface,
+            apiNames: ["\(Node.controlPlaneName).\(zone)"]
+                + [Node.serviceAddress(in: token.ipv4Plan)].compactMap { $0.map { "\($0)" } },
             keeper: isUnit ? .systemd : .supervise,
             gate: places.gate(stateDirectory: config.stateDirectory))
     }
@@ -137,6 +141,12 @@ enum NodeLauncher {
             case .off: .off
             }
         settings.zone = config.dnsZone
+        settings.relay =
+            switch config.relay {
+            case .off: .off
+            case .unlimited: .unlimited
+            case .bitsPerSecond(let bits): .limited(bytesPerSecond: bits / 8)
+            }
         settings.upstreams = config.dnsUpstreams
         settings.routes = config.dnsRoutes
         settings.logsQueries = config.logsDNSQueries

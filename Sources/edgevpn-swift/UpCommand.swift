@@ -77,12 +77,17 @@ struct UpCommand: AsyncParsableCommand {
             "unix:PATH, ADDRESS:PORT or off. Default unix:/run/edgevpn/api.sock.",
             valueName: "address"))
     var api: String?
-    @Option(name: .long, help: .hidden) var relay: String?
     @Option(
         name: .long,
         help: ArgumentHelp(
             "Packet threads. Default 0: as many as suit this machine.", valueName: "count"))
     var shards: String?
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "What this machine carries for members that do not reach each other: off, unlimited, "
+                + "or bits a second. Default 10M.", valueName: "rate"))
+    var relay: String?
     @Option(name: .long, help: "The datastore that the mesh founds: none, etcd or k3s.")
     var cluster: String?
     @Option(name: .long, help: "What this machine may become: auto, server, agent, none.")

@@ -129,6 +129,7 @@ import Testing
             bytes: [UInt8](repeating: 6, count: JoinMessage.partSize))
         var messages: [JoinMessage] = [
             .request(request), .part(part), .confirm(nonce: nonce, memberID: .max),
+            .leave(nonce: nonce), .left(nonce: nonce),
         ]
         for reason in PostponeReason.allCases { messages.append(.wait(nonce: nonce, reason)) }
         for reason in RefusalReason.allCases { messages.append(.refusal(nonce: nonce, reason)) }

@@ -46,7 +46,7 @@ final class ClusterLab {
         self.lab = lab
         var hosts: [LabHost] = []
         for number in 1...count { hosts.append(try await lab.host("n\(number)")) }
-        _ = try await lab.lan("eth0", hosts)
+        hub = try await lab.lan("eth0", hosts)
         for (index, host) in hosts.enumerated() {
             try await host.ip("address add 172.31.78.\(index + 1)/24 dev eth0")
         }
@@ -64,6 +64,8 @@ final class ClusterLab {
         }
     }
 
+    /// The switch.
+    let hub: LabHost
     let token: String
     private let tokenFile: String
 
@@ -125,6 +127,40 @@ final class ClusterLab {
             throw LabFailure("\(error)\n\(await story())")
         }
         return statuses
+    }
+}
+
+/// A wall clock that is wrong by a number of seconds.
+struct WrongClock: Sendable {
+    var seconds: Int
+    /// Tests/WrongClock, compiled.
+    var library: String
+}
+
+extension ClusterLab {
+    /// Moves the ports of some machines to a second bridge.
+    func split(_ away: [ClusterNode]) async throws {
+        try await hub.ip("link add rest type bridge")
+        try await hub.ip("link set rest up")
+        for node in away { try await hub.ip("link set \(port(node)) master rest") }
+    }
+
+    func heal(_ away: [ClusterNode]) async throws {
+        for node in away { try await hub.ip("link set \(port(node)) master hub") }
+        try await hub.ip("link delete rest")
+    }
+
+    /// Compiles what a daemon with a wrong clock is started with.
+    func wrongClockLibrary() async throws -> String {
+        let source = URL(filePath: standInK3s).deletingLastPathComponent()
+            .deletingLastPathComponent().appending(path: "WrongClock/wrong_clock.c").path
+        let library = "\(lab.directory)/wrong_clock.so"
+        try await hub.run(["cc", "-shared", "-fPIC", "-O2", "-o", library, source])
+        return library
+    }
+
+    private func port(_ node: ClusterNode) -> String {
+        "port\(nodes.firstIndex { $0 === node } ?? 0)"
     }
 }
 
@@ -210,8 +246,13 @@ final class ClusterNode {
     /// What every run of the daemon printed.
     var log: String { runs.map(\.output).joined() }
 
-    func start(_ options: [String] = []) throws {
-        runs.append(try host.start(try command(options)))
+    /// - Parameter clock: by how many seconds the daemon's wall clock is wrong. Its children have
+    ///   the right time, since it gives them no environment.
+    func start(_ options: [String] = [], clock: WrongClock? = nil) throws {
+        let faked = clock.map { clock in
+            ["env", "WRONG_CLOCK_SECONDS=\(clock.seconds)", "LD_PRELOAD=\(clock.library)"]
+        }
+        runs.append(try host.start((faked ?? []) + (try command(options))))
     }
 
     /// The command line of the daemon.

@@ -9,9 +9,10 @@ import Testing
 @Suite(.serialized) struct FoundingModeTests {
     /// Voters that the admin key names found; a reset with it ends what they founded, everywhere.
     @Test func namedVotersFoundAndTheAdminKeyEndsIt() async throws {
+        let key = "/tmp/evlab-admin-key-\(ProcessInfo.processInfo.processIdentifier)"
+        defer { try? FileManager.default.removeItem(atPath: key) }
         try await withClusterLab(
-            count: 3,
-            policy: ["--nodes", "3", "--genesis", "voters", "--admin-key", "root.key"]
+            count: 3, policy: ["--nodes", "3", "--genesis", "voters", "--admin-key", key]
         ) { cluster in
             // Without a name nobody votes.
             try await cluster.start(cluster.nodes)
@@ -25,7 +26,7 @@ import Testing
             var token = cluster.token
             for node in cluster.nodes {
                 let id = try #require(try await node.status()).node.id
-                token = try await cluster.named(voter: id, in: token)
+                token = try await cluster.named(voter: id, in: token, by: key)
                 node.daemon?.send(SIGTERM)
                 try await node.daemon?.end(within: .seconds(10))
             }
@@ -36,7 +37,6 @@ import Testing
             let node = cluster.nodes[1]
             let story = try await node.ask(["cluster", "explain"])
             #expect(story.output.contains("This is final"), "\(story.output)")
-            let key = "\(cluster.lab.directory)/root.key"
             let hasty = try await node.ask(["cluster", "reset", "--admin-key", key])
             #expect(hasty.status == 3 && node.datastore() != nil, "\(hasty.output)")
             #expect(try await node.ask(["cluster", "takeover"]).status == 3)
@@ -75,12 +75,13 @@ import Testing
 }
 
 extension ClusterLab {
-    fileprivate func named(voter id: String, in token: String) async throws -> String {
+    fileprivate func named(voter id: String, in token: String, by key: String) async throws
+        -> String
+    {
         let file = try lab.file("token.part", token)
         let made = try LabProcess.start(
             [
-                try Lab.binary(), "token", "voter", id, "--admin-key", "root.key", "--token-file",
-                file,
+                try Lab.binary(), "token", "voter", id, "--admin-key", key, "--token-file", file,
             ], in: lab.directory)
         let lines = try await made.succeed(within: .seconds(20)).split(separator: "\n")
         return String(try #require(lines.first { $0.hasPrefix("evpn1") }))

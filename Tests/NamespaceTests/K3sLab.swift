@@ -58,6 +58,17 @@ extension ClusterNode {
         ])
     }
 
+    /// A server answers at `address`, and its certificate is for it.
+    func expectAPI(at address: String, authority: String) async throws {
+        try await eventually("\(name) reaches the API at \(address)", within: .seconds(60)) {
+            let answer = try await host.attempt([
+                "curl", "--silent", "--show-error", "--max-time", "4", "--cacert", authority,
+                "https://\(address):6443/ping",
+            ])
+            return answer.output == "pong"
+        }
+    }
+
     func text(of path: String) -> String {
         (try? String(contentsOfFile: path, encoding: .utf8)) ?? ""
     }

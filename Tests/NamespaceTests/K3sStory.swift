@@ -92,6 +92,35 @@ struct K3sStory {
         #expect(refused.status == 1 && refused.output.contains("no server"), "\(refused.output)")
     }
 
+    /// Of the token's plan 10.1.0.0/16.
+    private static let serviceAddress = "10.1.255.254"
+
+    /// `api.<zone>` names the healthy servers, and one address leads to one of them, from every
+    /// machine, with a certificate for it; also after that one died.
+    func theAPIIsReachedThroughTheMesh() async throws {
+        for node in nodes {
+            try await node.expectAPI(at: K3sStory.serviceAddress, authority: authorityFile)
+            let names = try await node.host.attempt([
+                "dig", "+short", "@\(address(node))", "api.mesh.internal", "A",
+            ])
+            #expect(
+                Set(names.output.split(separator: "\n").map(String.init))
+                    == Set(servers.map { address($0) }), "\(names.output)")
+        }
+        let dead = try #require(servers.first)
+        dead.killEverything()
+        try await dead.daemon?.end(within: .seconds(5))
+        let begin = ContinuousClock.now
+        for node in nodes where node !== dead {
+            try await node.expectAPI(at: K3sStory.serviceAddress, authority: authorityFile)
+        }
+        measured("the service address leads elsewhere after a server died", since: begin)
+        try dead.start()
+        try await nothingChanged(within: .seconds(120))
+    }
+
+    private var authorityFile: String { "\(servers[0].k3sData)/server/tls/server-ca.crt" }
+
     /// Killed alone after READY, the daemon leaves K3s running and finds it again.
     func k3sOutlivesTheDaemon() async throws {
         for node in [servers[0], agents[0]] {
@@ -222,7 +251,8 @@ extension ClusterLab {
         try await eventually("the rogue has data\n\(rogue.output)", within: .seconds(60)) {
             FileManager.default.fileExists(atPath: wal)
         }
-        try node.start()
+        // Its third identity; the policy allows for one lost disk among voters.
+        try node.start(["--role", "agent"])
         for other in nodes {
             try await eventually("\(other.name) tells", within: .seconds(60)) {
                 let reason = try await other.status()?.cluster.reason ?? ""

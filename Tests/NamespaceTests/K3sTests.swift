@@ -17,6 +17,7 @@ import Testing
             try await story.secretsStayWhereTheyBelong()
             try await story.theGateLetsMembersStart()
             try await story.theKubeconfigWorksFromAnywhere()
+            try await story.theAPIIsReachedThroughTheMesh()
             try await story.k3sOutlivesTheDaemon()
             try await story.everyMachineDies()
             try await story.anAgentFollowsLivingServers()

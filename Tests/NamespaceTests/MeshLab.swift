@@ -199,6 +199,7 @@ struct MeshStatus: Decodable, Sendable {
         var ipv6: String?
         var state: String
         var endpoint: String?
+        var path: String?
         var rxBytes: Int?
     }
 

@@ -1,11 +1,23 @@
 import Testing
 
 /// A machine whose /etc and /run are its own, with one of three ways of resolving names. Elsewhere,
-/// at 192.0.2.53, a server knows every name as 192.0.2.7.
+/// at 192.0.2.53, a server knows every name as 192.0.2.7 and 2001:db8::7.
 struct ResolverWorld: Sendable {
     enum Manager: String, CaseIterable, Sendable {
         case resolved, resolvconf, file
+
+        /// How the doctor calls it while a node runs.
+        var words: String {
+            switch self {
+            case .resolved: "is systemd-resolved's"
+            case .resolvconf: "is written by resolvconf"
+            case .file: "is covered by the node's own file"
+            }
+        }
     }
+
+    /// What the server elsewhere says of every name.
+    static let elsewhere = "2001:db8::7"
 
     let manager: Manager
     let machine: MeshMachine
@@ -46,11 +58,11 @@ struct ResolverWorld: Sendable {
         _ = try start([
             "dnsmasq", "-k", "-u", "root", "--conf-file=/dev/null", "--pid-file", "--no-resolv",
             "--no-hosts", "--bind-interfaces", "--listen-address=192.0.2.53",
-            "--address=/#/192.0.2.7",
+            "--address=/#/192.0.2.7", "--address=/#/\(ResolverWorld.elsewhere)",
         ])
         if manager == .resolved { try await startResolved() }
         try await eventually("names are resolved before the node is there") {
-            try await lookUp("www.example.com") == "192.0.2.7"
+            try await lookUp("www.example.com") == ResolverWorld.elsewhere
         }
     }
 

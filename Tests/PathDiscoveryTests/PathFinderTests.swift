@@ -159,7 +159,21 @@ private func state(_ finder: PathFinder) -> UInt64 {
     var results: [PathAction] = []
     site.finders[1].receive(
         next, from: elsewhere, at: site.now, random: &site.random, into: &results)
-    #expect(site.finders[1].address(of: node[0]) == elsewhere, "a fresh message moves the path")
+    #expect(
+        site.finders[1].address(of: node[0]) == site.addresses[0],
+        "a message says that a member may have moved; an answer proves it")
+    let probed = results.compactMap { action -> SocketAddress? in
+        if case .send(_, let target) = action { target } else { nil }
+    }
+    #expect(probed.contains(elsewhere))
+    // The member is at the new address only, so the old one stops answering.
+    site.addresses[0] = elsewhere
+    site.deliver(results, from: 1)
+    for _ in 0..<10 {
+        site.now = site.now + .milliseconds(300)
+        site.settle()
+    }
+    #expect(site.finders[1].address(of: node[0]) == elsewhere, "what answers is the path")
 }
 
 @Test func aReplayedHelloRevealsPresenceAndNothingElse() {

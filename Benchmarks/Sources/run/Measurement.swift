@@ -4,7 +4,7 @@ import Foundation
 enum Metric: CaseIterable {
     case forward, forwardWork, reverse, reverseWork
     case forwardFour, forwardFourWork, reverseFour, reverseFourWork
-    case floodSent, floodDelivered, floodLoss, steadyLoss
+    case floodSent, floodDelivered, floodLoss, floodReceiverLoss, steadyLoss
     case pingMedian, pingTail
     case idleShare, idleMemory, loadedMemory
 
@@ -19,6 +19,7 @@ enum Metric: CaseIterable {
         case .floodSent: "UDP, 64 bytes, \(Offer.flood)/s asked for: sent, packets/s"
         case .floodDelivered: "- delivered, packets/s"
         case .floodLoss: "- lost of those sent, %"
+        case .floodReceiverLoss: "- of these lost in the receiving program's own socket, %"
         case .steadyLoss: "UDP, 64 bytes, \(Offer.steady)/s: lost, %"
         case .pingMedian: "ping, median, us"
         case .pingTail: "ping, 99th percentile, us"
@@ -35,7 +36,7 @@ enum Metric: CaseIterable {
             .reverseFour, .reverseFourWork, .floodDelivered:
             true
         case .pingMedian, .pingTail, .idleMemory, .loadedMemory: false
-        case .floodSent, .floodLoss, .steadyLoss, .idleShare: nil
+        case .floodSent, .floodLoss, .floodReceiverLoss, .steadyLoss, .idleShare: nil
         }
     }
 
@@ -86,12 +87,16 @@ extension Lab {
             sample.values[metric] = bits / Double(seconds) / 1e9
             if used > 0 { sample.values[work] = bits / used / 1e9 }
         }
+        let full = try receiverOverflows()
         let flood = try measure(&sample) {
             try datagrams(candidate, perSecond: Offer.flood, seconds: seconds)
         }
         sample.values[.floodSent] = flood.sent / Double(seconds)
         sample.values[.floodDelivered] = flood.delivered / Double(seconds)
         sample.values[.floodLoss] = flood.loss
+        let overflows = try receiverOverflows() - full
+        sample.values[.floodReceiverLoss] =
+            flood.sent > 0 ? overflows / flood.sent * 100 : 0
         sample.values[.steadyLoss] = try measure(&sample) {
             try datagrams(candidate, perSecond: Offer.steady, seconds: seconds).loss
         }
@@ -128,6 +133,18 @@ extension Lab {
         let delivered = try end.number("sum_received", "bytes") / Double(payload)
         // The server also misses what came after its last report: everything not delivered is lost.
         return (sent, delivered, sent > 0 ? max(0, (sent - delivered) / sent * 100) : 0)
+    }
+
+    /// Datagrams that reached b and found a full socket: the column Udp RcvbufErrors of
+    /// /proc/net/snmp. Candidates receive in b, too, and count if theirs was full.
+    private func receiverOverflows() throws -> Double {
+        let text = try execute(inside(.b, ["cat", "/proc/net/snmp"])).output
+        let rows = text.split(separator: "\n").filter { $0.hasPrefix("Udp:") }
+            .map { $0.split(separator: " ") }
+        guard rows.count == 2, let column = rows[0].firstIndex(of: "RcvbufErrors"),
+            column < rows[1].count, let value = Double(rows[1][column])
+        else { throw Failure("/proc/net/snmp has no RcvbufErrors") }
+        return value
     }
 
     /// Round trips in microseconds.

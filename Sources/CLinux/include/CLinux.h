@@ -52,6 +52,12 @@ int clinux_udp_port(int fd);
 /* Lets further sockets of this user bind the port as well (SO_REUSEPORT). */
 int clinux_udp_share_port(int fd);
 
+/* Whether IP may cut the datagrams of the socket; without, larger ones than the link are refused. */
+void clinux_udp_set_fragmentation(int fd, int family, int allowed);
+
+/* The MTU of the route to an address, by connecting a socket that sends nothing. */
+int clinux_route_mtu(const struct clinux_address *to, uint32_t firewall_mark);
+
 struct clinux_outgoing {
     const uint8_t *bytes;
     uint32_t count;
@@ -64,6 +70,9 @@ enum { CLINUX_SEND_LIMIT = 64 };
 
 /* Sends up to CLINUX_SEND_LIMIT messages; returns how many the kernel took. */
 int clinux_udp_send(int fd, int family, const struct clinux_outgoing *messages, int count);
+
+/* Sends one datagram that dies after so many hops. */
+int clinux_udp_send_short(int fd, int family, const struct clinux_outgoing *message, int hops);
 
 struct clinux_incoming {
     uint8_t *bytes;

@@ -1,0 +1,281 @@
+import MeshBase
+import NetAddress
+
+/// A node of the Mainline DHT as a value (BEP 5, 32, 42, 43, 44).
+///
+/// 1. ``addBootstrap(_:at:)`` names addresses; a walk towards our own name fills the tables.
+/// 2. ``findPeers(of:announcing:at:random:into:)`` and ``get(_:salt:at:random:into:)`` walk to a target;
+///    ``put(_:after:at:random:into:)`` writes at the nodes that the walk ended at.
+/// 3. ``receive(_:from:room:at:random:into:)`` takes answers to our questions, and answers
+///    those of others.
+package struct DHTNode: Sendable {
+    package let configuration: DHTConfiguration
+    var tables: [AddressFamily: RoutingTable] = [:]
+    var pending: [UInt32: PendingQuery] = [:]
+    var operations: [DHTOperation: RunningOperation] = [:]
+    var nextOperation: UInt64 = 1
+    var storage = DHTStorage()
+    var tokens: WriteTokens
+    var limiter: QueryLimiter
+    var verifications: Allowance
+    var votes = AddressVotes()
+    var believed: [AddressFamily: SocketAddress] = [:]
+    var reachability: Reachability
+    var roundTrip = RoundTripEstimate()
+    var bootstrap: [SocketAddress] = []
+    var upkeep: Upkeep
+
+    var rules: DHTRules { configuration.rules }
+
+    /// 24 walks with five questions each, and their writes.
+    static let pendingLimit = 512
+    /// Eight slots of two epochs, and our own upkeep.
+    static let operationLimit = 24
+    static let bootstrapLimit = 256
+    /// How long a finished walk's tokens may be written with (BEP 5: ten minutes).
+    static let resultLifetime = Duration.seconds(120)
+
+    package init(
+        configuration: DHTConfiguration, at now: BootInstant, random: inout SeededGenerator
+    ) {
+        self.configuration = configuration
+        let rules = configuration.rules
+        for family in configuration.families {
+            tables[family] = RoutingTable(
+                ownID: KademliaID(random: &random), rules: rules)
+        }
+        tokens = WriteTokens(at: now, random: &random)
+        limiter = QueryLimiter(rules: rules, at: now)
+        verifications = Allowance(
+            rate: rules.verificationRate, burst: 5 * rules.verificationRate, at: now)
+        reachability = Reachability(rules: rules, at: now)
+        upkeep = Upkeep(at: now)
+    }
+
+    // MARK: - Knowing others
+
+    /// Learns addresses where nodes may be. They are asked when too few others are known.
+    package mutating func addBootstrap(_ addresses: [SocketAddress], at now: BootInstant) {
+        var isNew = false
+        for address in addresses
+        where address.isUsable && tables[address.family] != nil && !bootstrap.contains(address) {
+            if bootstrap.count >= Self.bootstrapLimit { bootstrap.removeFirst() }
+            bootstrap.append(address)
+            isNew = true
+        }
+        if isNew, nodeCount < RoutingTable.bucketSize {
+            upkeep.attempts = 0
+            upkeep.walkAt = min(upkeep.walkAt, now)
+        }
+    }
+
+    /// The addresses of this machine's interfaces: an observed one among them needs no router.
+    package mutating func setLocalAddresses(_ addresses: Set<IPAddress>, at now: BootInstant) {
+        reachability.local = addresses
+        noteReachability(at: now)
+    }
+
+    package var nodeCount: Int { tables.values.reduce(0) { $0 + $1.count } }
+
+    package func ownID(_ family: AddressFamily) -> KademliaID? { tables[family]?.ownID }
+
+    package func contacts(_ family: AddressFamily) -> [NodeContact] {
+        tables[family]?.contacts ?? []
+    }
+
+    /// Our address as most others see it.
+    package func observedAddress(_ family: AddressFamily) -> SocketAddress? { believed[family] }
+
+    package var status: DHTStatus {
+        DHTStatus(
+            nodesIPv4: tables[.v4]?.count ?? 0, nodesIPv6: tables[.v6]?.count ?? 0,
+            isServing: reachability.serves, observedIPv4: believed[.v4],
+            observedIPv6: believed[.v6], storedItems: storage.items.count,
+            storedPeers: storage.torrents.values.reduce(0) { $0 + $1.count })
+    }
+
+    // MARK: - Asking
+
+    /// Sends a query and remembers that it waits for an answer; `false` when there is no room.
+    @discardableResult
+    mutating func ask(
+        _ method: KRPCQuery.Method, _ address: SocketAddress, for purpose: PendingQuery.Purpose,
+        at now: BootInstant, random: inout SeededGenerator, into actions: inout [DHTAction]
+    ) -> Bool {
+        guard pending.count < Self.pendingLimit, let table = tables[address.family] else {
+            return false
+        }
+        var transaction = UInt32(truncatingIfNeeded: random.next())
+        while pending[transaction] != nil { transaction &+= 1 }
+        var writer = ByteWriter(capacity: 4)
+        writer.write(transaction)
+        let wants: Bool =
+            switch method {
+            case .findNode, .getPeers, .get: tables.count > 1
+            default: false
+            }
+        let message = KRPCMessage(
+            transaction: writer.bytes,
+            body: .query(
+                KRPCQuery(
+                    sender: table.ownID, method: method,
+                    want: wants ? tables.keys.sorted { $0.rawValue < $1.rawValue } : [])),
+            version: DHTConfiguration.version, isReadOnly: !reachability.serves)
+        let query = PendingQuery(
+            address: address, purpose: purpose, datagram: message.encoded,
+            answerRoom: method.answerRoom(families: wants ? 2 : 1), sentAt: now,
+            again: now + roundTrip.patience)
+        pending[transaction] = query
+        reachability.contacted(address.ip, at: now)
+        tables[address.family]?.asked(address, at: now)
+        actions.append(.send(query.datagram, to: address, atLeast: query.answerRoom))
+        return true
+    }
+
+    /// When ``timeout(at:random:into:)`` wants to run next.
+    package var deadline: BootInstant? {
+        var result = earlier(upkeep.deadline, pending.values.map(\.next).min())
+        for operation in operations.values {
+            result = earlier(result, operation.expiresAt)
+        }
+        return result
+    }
+
+    package mutating func timeout(
+        at now: BootInstant, random: inout SeededGenerator, into actions: inout [DHTAction]
+    ) {
+        for transaction in pending.filter({ $0.value.next <= now }).keys.sorted() {
+            overdue(transaction, at: now, random: &random, into: &actions)
+        }
+        operations = operations.filter { $0.value.expiresAt.map { now < $0 } ?? true }
+        keepUp(at: now, random: &random, into: &actions)
+    }
+
+    /// First a second try and another slot, then the end.
+    private mutating func overdue(
+        _ transaction: UInt32, at now: BootInstant, random: inout SeededGenerator,
+        into actions: inout [DHTAction]
+    ) {
+        guard var query = pending[transaction] else { return }
+        if let again = query.again, now < query.deadline {
+            query.again = nil
+            pending[transaction] = query
+            if again <= now, query.isWorthRepeating {
+                actions.append(.send(query.datagram, to: query.address, atLeast: query.answerRoom))
+            }
+            if case .walk(let operation) = query.purpose {
+                operations[operation]?.lookup.mark(query.address, .slow)
+                advance(operation, at: now, random: &random, into: &actions)
+            }
+            return
+        }
+        pending[transaction] = nil
+        failed(query, at: now, random: &random, into: &actions)
+    }
+
+    mutating func failed(
+        _ query: PendingQuery, at now: BootInstant, random: inout SeededGenerator,
+        into actions: inout [DHTAction]
+    ) {
+        if let spare = tables[query.address.family]?.failed(query.address) {
+            verify(spare.address, at: now, random: &random, into: &actions)
+        }
+        switch query.purpose {
+        case .walk(let operation):
+            operations[operation]?.lookup.mark(query.address, .failed)
+            advance(operation, at: now, random: &random, into: &actions)
+        case .store(let operation):
+            wrote(operation, .failed, at: now, into: &actions)
+        case .upkeep:
+            break
+        }
+    }
+
+    /// Pings a node that would fill a place in a table.
+    mutating func verify(
+        _ address: SocketAddress, at now: BootInstant, random: inout SeededGenerator,
+        into actions: inout [DHTAction]
+    ) {
+        guard !pending.values.contains(where: { $0.address == address }),
+            verifications.spend(1, at: now)
+        else { return }
+        ask(.ping, address, for: .upkeep, at: now, random: &random, into: &actions)
+    }
+
+    package func fingerprint(into fingerprint: inout Fingerprint) {
+        for family in AddressFamily.allCases { tables[family]?.fingerprint(into: &fingerprint) }
+        for (transaction, query) in pending.sorted(by: { $0.key < $1.key }) {
+            fingerprint.mix(UInt64(transaction))
+            fingerprint.mix(query.address.compact)
+            fingerprint.mix(query.next)
+        }
+        for (operation, running) in operations.sorted(by: { $0.key < $1.key }) {
+            fingerprint.mix(operation.number)
+            running.lookup.fingerprint(into: &fingerprint)
+        }
+        storage.fingerprint(into: &fingerprint)
+        votes.fingerprint(into: &fingerprint)
+        fingerprint.mix(bootstrap.flatMap(\.compact))
+        fingerprint.mix(upkeep.deadline)
+        fingerprint.mix(reachability.serves)
+    }
+}
+
+/// A question that waits for its answer.
+struct PendingQuery: Sendable {
+    var address: SocketAddress
+    var purpose: Purpose
+    var datagram: [UInt8]
+    var answerRoom: Int
+    var sentAt: BootInstant
+    /// When patience ends; `nil` once it did.
+    var again: BootInstant?
+
+    enum Purpose: Hashable, Sendable {
+        case walk(DHTOperation)
+        case store(DHTOperation)
+        case upkeep
+    }
+
+    /// Answers later than this are not waited for.
+    static let limit = Duration.seconds(4)
+
+    var deadline: BootInstant { sentAt + Self.limit }
+    var next: BootInstant { again.map { min($0, deadline) } ?? deadline }
+    /// Upkeep that gets lost is repeated by itself.
+    var isWorthRepeating: Bool { purpose != .upkeep }
+}
+
+/// How long answers take: a short patience opens another slot early without giving up.
+struct RoundTripEstimate: Sendable {
+    private var smoothed: Double?
+    private var deviation = 0.0
+
+    mutating func add(_ sample: Duration) {
+        let seconds = sample.inSeconds
+        guard let known = smoothed else {
+            (smoothed, deviation) = (seconds, seconds / 2)
+            return
+        }
+        deviation += (abs(seconds - known) - deviation) / 4
+        smoothed = known + (seconds - known) / 8
+    }
+
+    /// RFC 6298's estimate between 0.4 and 1 s.
+    var patience: Duration {
+        guard let smoothed else { return .seconds(1) }
+        return .milliseconds(Int(min(1, max(0.4, smoothed + 4 * deviation)) * 1_000))
+    }
+}
+
+extension KRPCQuery.Method {
+    /// Bytes that the answer may need, for nodes that answer with no more than they were asked.
+    fileprivate func answerRoom(families: Int) -> Int {
+        switch self {
+        case .ping, .announcePeer, .put: 128
+        case .findNode, .unknown: families == 1 ? 432 : 704
+        // 700 for a slot of the rendezvous with its key and signature, and the nodes beside it.
+        case .get, .getPeers: 1_120
+        }
+    }
+}

@@ -1,0 +1,311 @@
+import MeshBase
+import NetAddress
+
+/// What another member sees of this one.
+struct Observation: Hashable {
+    var by: NodeID
+    /// Where the observer is: NATs map by that.
+    var observer: SocketAddress
+    var address: SocketAddress
+    var at: BootInstant
+}
+
+// Looking after the ways to a member that is wanted:
+//   1. every second, and three times a second while an answer is awaited: expire probes
+//   2. choose the way (PathSelector)
+//   3. probe what is due
+//   4. without a live way ask for a relay, without a live direct one punch
+extension PathFinder {
+    /// Says that the ways to `node` matter for a while, and names addresses where it may be.
+    package mutating func want(
+        _ node: NodeID, candidates: [SocketAddress], for span: Duration = .seconds(60),
+        at now: BootInstant
+    ) {
+        guard var path = peers[node] else { return }
+        path.wantedUntil = max(path.wantedUntil, now + span)
+        if path.addCandidates(candidates), !path.hasLiveDirectWay(at: now) {
+            path.failedPunches = 0
+            path.nextPunch = min(path.nextPunch, now)
+        }
+        if path.nextCheck == nil { path.nextCheck = now }
+        peers[node] = path
+    }
+
+    /// When tunnel data last went to and came from a member; it decides how eagerly to probe.
+    package mutating func noteActivity(
+        _ node: NodeID, sent: BootInstant?, received: BootInstant?
+    ) {
+        peers[node]?.lastSent = sent
+        peers[node]?.lastReceived = received
+    }
+
+    /// An authenticated packet of the member came from `address`.
+    package mutating func heard(
+        _ node: NodeID, from address: SocketAddress, at now: BootInstant,
+        random: inout SeededGenerator, into actions: inout [PathAction]
+    ) {
+        guard var path = peers[node] else { return }
+        path.addWay(address, at: now)
+        path.ways[address]?.wasHeard = true
+        let present = path.address
+        peers[node] = path
+        guard let present else {
+            select(address, .unproven, for: node, into: &actions)
+            return
+        }
+        guard present != address else { return }
+        // It may have moved. What answers decides, so both are asked.
+        if path.ways[address]?.isLive(at: now) != true || !address.isRelayed {
+            if now - (path.ways[address]?.lastPing ?? .zero) > .milliseconds(200) {
+                probe(node, at: address, now: now, random: &random, into: &actions)
+            }
+            if !address.isRelayed, now - (path.ways[present]?.lastPing ?? .zero) > .seconds(1) {
+                probe(node, at: present, now: now, random: &random, into: &actions)
+            }
+        }
+        want(node, candidates: [], for: .seconds(30), at: now)
+        let due = earlier(peers[node]?.nextCheck, now + Self.eagerCheck)
+        peers[node]?.nextCheck = due
+    }
+
+    /// The addresses of this machine's own networks changed: every way is in doubt.
+    package mutating func networkChanged(
+        local: [SocketAddress], at now: BootInstant, random: inout SeededGenerator,
+        into actions: inout [PathAction]
+    ) {
+        guard local != localAddresses else { return }
+        localAddresses = local
+        observations = []
+        for node in peers.keys.sorted() {
+            guard var path = peers[node], path.wantedUntil > now else { continue }
+            path.failedPunches = 0
+            path.nextPunch = now
+            path.punch = nil
+            path.nextCheck = now + Self.eagerCheck
+            peers[node] = path
+            for address in path.ways.keys.sorted(by: { $0.description < $1.description })
+            where path.ways[address]?.isLive(at: now) == true {
+                probe(node, at: address, now: now, random: &random, into: &actions)
+            }
+        }
+        for address in contacts.keys { contacts[address]?.nextAttempt = now }
+    }
+
+    static let eagerCheck = Duration.milliseconds(300)
+    static let calmCheck = Duration.seconds(1)
+
+    mutating func runChecks(
+        at now: BootInstant, random: inout SeededGenerator, into actions: inout [PathAction]
+    ) {
+        for node in peers.keys.sorted() {
+            if let due = peers[node]?.nextCheck, due <= now {
+                check(node, at: now, random: &random, into: &actions)
+            }
+            if let due = peers[node]?.punch?.nextSend, due <= now {
+                continuePunch(node, at: now, random: &random, into: &actions)
+            }
+        }
+    }
+
+    private mutating func check(
+        _ node: NodeID, at now: BootInstant, random: inout SeededGenerator,
+        into actions: inout [PathAction]
+    ) {
+        guard var path = peers[node] else { return }
+        guard path.wantedUntil > now else {
+            path.nextCheck = nil
+            path.punch = nil
+            peers[node] = path
+            return
+        }
+        for address in path.ways.keys { path.ways[address]?.expire(at: now) }
+        peers[node] = path
+        choose(for: node, at: now, into: &actions)
+        for address in dueProbes(of: node, at: now) {
+            probe(node, at: address, now: now, random: &random, into: &actions)
+        }
+        requestRelays(for: node, at: now, random: &random, into: &actions)
+        beginPunch(node, at: now, random: &random, into: &actions)
+        let isAwaiting = peers[node]?.ways.values.contains { !$0.pending.isEmpty } ?? false
+        peers[node]?.nextCheck = now + (isAwaiting ? Self.eagerCheck : Self.calmCheck)
+    }
+
+    /// The way in use every 3 s while data flows, at once when data goes out and nothing comes
+    /// back, else every 20 s: the shortest time that NATs are seen to forget flows is 30 s.
+    private func dueProbes(of node: NodeID, at now: BootInstant) -> [SocketAddress] {
+        guard let path = peers[node] else { return [] }
+        let sent = path.lastSent ?? .zero
+        let received = path.lastReceived ?? .zero
+        let isActive = now - max(sent, received) < .seconds(10)
+        let isSilent = now - sent < .seconds(2) && sent > received + .milliseconds(700)
+        return path.ways.filter { address, way in
+            let interval: Duration
+            if address == path.address {
+                interval =
+                    !way.isLive(at: now)
+                    ? .seconds(2)
+                    : way.missed > 0 || isSilent
+                        ? .milliseconds(250) : isActive ? .seconds(3) : .seconds(20)
+            } else if way.isLive(at: now) {
+                interval = way.missed > 0 ? .seconds(1) : .seconds(20)
+            } else {
+                return false
+            }
+            return now - (way.lastPing ?? .zero) >= interval
+        }.keys.sorted { $0.description < $1.description }
+    }
+
+    /// Sends one probe; an answer makes the way live.
+    mutating func probe(
+        _ node: NodeID, at address: SocketAddress, hops: UInt8? = nil, now: BootInstant,
+        random: inout SeededGenerator, into actions: inout [PathAction]
+    ) {
+        peers[node]?.addWay(address, at: now)
+        guard var way = peers[node]?.ways[address] else { return }
+        let id = random.next()
+        if way.pending.count == Way.pendingLimit { way.pending.removeFirst() }
+        way.pending.append((id, now))
+        way.lastPing = now
+        peers[node]?.ways[address] = way
+        seal(
+            ProbeMessage.ping(id: id).encode(), to: node, at: address, hops: hops,
+            random: &random, into: &actions)
+    }
+
+    mutating func receive(
+        _ message: ProbeMessage, from node: NodeID, at source: SocketAddress, now: BootInstant,
+        random: inout SeededGenerator, into actions: inout [PathAction]
+    ) {
+        switch message {
+        case .ping(let id):
+            seal(
+                ProbeMessage.pong(id: id, observed: source).encode(), to: node, at: source,
+                random: &random, into: &actions)
+            // Whoever is probed looks after the way, too, and finds it by the same exchange.
+            want(node, candidates: [], for: .seconds(30), at: now)
+            let way = peers[node]?.ways[source]
+            if way?.isLive(at: now) != true,
+                now - (way?.lastPing ?? .zero) > .milliseconds(90)
+            {
+                probe(node, at: source, now: now, random: &random, into: &actions)
+            }
+        case .pong(let id, let seen):
+            guard peers[node]?.ways[source]?.answered(id, at: now) == true else {
+                actions.append(.dropped(.unexpected))
+                return
+            }
+            observed(seen, by: node, from: source, at: now)
+            if !source.isRelayed {
+                peers[node]?.failedPunches = 0
+                peers[node]?.punch = nil
+            }
+            choose(for: node, at: now, into: &actions)
+        case .callMe(let call):
+            called(call, by: node, at: now, random: &random, into: &actions)
+        case .openRelay(let other):
+            openRelay(from: node, to: other, at: now, random: &random, into: &actions)
+        case .relayOpened(let other, let channel):
+            relayOpened(
+                by: node, to: other, channel, at: now, random: &random, into: &actions)
+        case .relayRefused(let other):
+            peers[other]?.nextRelayRequest = now + .seconds(5)
+        }
+    }
+
+    /// A welcome proved an address.
+    mutating func proved(
+        _ node: NodeID, at address: SocketAddress, roundTrip: Duration?, now: BootInstant,
+        into actions: inout [PathAction]
+    ) {
+        guard var path = peers[node] else { return }
+        path.addWay(address, at: now)
+        path.ways[address]?.lastPong = now
+        path.ways[address]?.missed = 0
+        path.ways[address]?.wasHeard = true
+        if let roundTrip, path.ways[address]?.roundTrip == nil {
+            path.ways[address]?.roundTrip = roundTrip
+        }
+        peers[node] = path
+        choose(for: node, at: now, into: &actions)
+    }
+
+    mutating func choose(
+        for node: NodeID, at now: BootInstant, into actions: inout [PathAction]
+    ) {
+        guard let path = peers[node],
+            let choice = PathSelector.choose(path.views(at: now), current: path.address)
+        else { return }
+        select(choice.address, choice.reason, for: node, into: &actions)
+    }
+
+    private mutating func select(
+        _ address: SocketAddress, _ reason: PathReason, for node: NodeID,
+        into actions: inout [PathAction]
+    ) {
+        let former = peers[node]?.address
+        if former != address || reason != .kept { peers[node]?.reason = reason }
+        guard former != address else { return }
+        peers[node]?.address = address
+        actions.append(.selected(node, address))
+        if carries(node) || ownChannels.values.contains(where: { $0.relay == node }) {
+            actions.append(.channelsChanged)
+        }
+    }
+
+    // MARK: - What others see of us
+
+    /// As many observers as tell the kinds of NAT apart, with some to spare.
+    private static let observationLimit = 16
+
+    mutating func observed(
+        _ address: SocketAddress, by node: NodeID, from observer: SocketAddress,
+        at now: BootInstant
+    ) {
+        guard !observer.isRelayed, address.isUsableCandidate, !observer.ip.isPrivate else { return }
+        observations.removeAll { $0.by == node && $0.observer.ip == observer.ip }
+        observations.append(
+            Observation(by: node, observer: observer, address: address, at: now))
+        if observations.count > Self.observationLimit { observations.removeFirst() }
+    }
+
+    /// Addresses for a call, likeliest first.
+    var callCandidates: [SocketAddress] {
+        var result: [SocketAddress] = []
+        let seen = observations.reversed().map(\.address)
+        for address in seen + localAddresses
+        where address.isUsableCandidate && !result.contains(address) {
+            result.append(address)
+        }
+        return Array(result.prefix(ProbeMessage.CallMe.limit))
+    }
+
+    /// How the NAT in front of this machine behaves, from what others see.
+    package var natBehaviour: NATBehaviour {
+        let seen = observations.filter { $0.address.ip.isIPv4 }
+        guard let newest = seen.last else { return .unknown }
+        if localAddresses.contains(newest.address) { return .none }
+        let others = Set(seen.map(\.observer.ip))
+        guard others.count >= 2 else { return .unknown }
+        return Set(seen.map(\.address)).count == 1
+            ? .endpointIndependent : portStep == 0 ? .symmetric : .sequential
+    }
+
+    /// The difference of the newest two ports on one address, if it is small and not zero.
+    var portStep: Int8 {
+        let seen = observations.filter { $0.address.ip.isIPv4 }.suffix(2)
+        guard let first = seen.first?.address, let second = seen.last?.address,
+            first.ip == second.ip
+        else { return 0 }
+        let step = Int(second.port) - Int(first.port)
+        return (1...16).contains(abs(step)) ? Int8(step) : 0
+    }
+}
+
+/// How a NAT maps, in the terms of RFC 4787.
+package enum NATBehaviour: String, Hashable, Sendable {
+    case unknown
+    case none
+    case endpointIndependent = "endpoint-independent"
+    case symmetric
+    case sequential = "symmetric, sequential ports"
+}

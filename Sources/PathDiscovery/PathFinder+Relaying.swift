@@ -1,0 +1,196 @@
+import MeshBase
+import NetAddress
+
+/// A channel that a relay carries for this node.
+struct ChannelEnds: Hashable {
+    var relay: NodeID
+    var peer: NodeID
+    var channel: UInt32
+    var openedAt: BootInstant
+}
+
+// Through a relay, from end A over relay R to end B:
+//   1. A asks R for a channel to B; R checks that it reaches B directly
+//   2. R tells both ends the channel, a random number
+//   3. A and B treat it as one more way (SocketAddress(relay:channel:)) and probe it
+//   4. R forwards what comes on the channel from one end's address to the other's
+extension PathFinder {
+    private static let ownChannelLimit = 1_024
+    private static let renewal = Duration.seconds(20)
+
+    /// Members that carry datagrams and that this node reaches directly, the nearest first.
+    package func availableRelays(at now: BootInstant) -> [NodeID] {
+        peers.compactMap { node, path -> (Duration, NodeID)? in
+            guard path.capabilities & PathCapability.relays != 0 else { return nil }
+            let trips = path.ways.filter { !$0.key.isRelayed && $0.value.isLive(at: now) }
+                .map { $0.value.roundTrip ?? .seconds(1) }
+            return trips.min().map { ($0, node) }
+        }.sorted { $0.0 == $1.0 ? $0.1 < $1.1 : $0.0 < $1.0 }.map(\.1)
+    }
+
+    /// Asks the two nearest relays while nothing answers directly, and renews what is in use.
+    mutating func requestRelays(
+        for node: NodeID, at now: BootInstant, random: inout SeededGenerator,
+        into actions: inout [PathAction]
+    ) {
+        guard let path = peers[node], path.nextRelayRequest <= now else { return }
+        let isUsed = path.address?.isRelayed == true
+        guard isUsed || !path.hasLiveDirectWay(at: now) else { return }
+        let hasLiveRelay = path.ways.contains { $0.key.isRelayed && $0.value.isLive(at: now) }
+        let relays = availableRelays(at: now).filter { $0 != node }.prefix(2)
+        guard !relays.isEmpty else { return }
+        peers[node]?.relayRequests = hasLiveRelay ? 0 : path.relayRequests + 1
+        peers[node]?.nextRelayRequest =
+            now + (hasLiveRelay ? Self.renewal : path.relayRequests < 5 ? .seconds(1) : .seconds(5))
+        for relay in relays {
+            send(
+                ProbeMessage.openRelay(to: node).encode(), to: relay, random: &random,
+                into: &actions)
+        }
+    }
+
+    /// Answers a member that wants a channel.
+    mutating func openRelay(
+        from node: NodeID, to other: NodeID, at now: BootInstant,
+        random: inout SeededGenerator, into actions: inout [PathAction]
+    ) {
+        guard configuration.capabilities & PathCapability.relays != 0, node != other,
+            directAddress(of: node) != nil, let far = directAddress(of: other),
+            let near = directAddress(of: node),
+            let channel = relays.open(node, other, at: now, random: &random)
+        else {
+            send(
+                ProbeMessage.relayRefused(to: other).encode(), to: node, random: &random,
+                into: &actions)
+            return
+        }
+        actions.append(.channelsChanged)
+        // The far end first: it should know the channel before anything comes on it.
+        seal(
+            ProbeMessage.relayOpened(to: node, channel: channel).encode(), to: other, at: far,
+            random: &random, into: &actions)
+        seal(
+            ProbeMessage.relayOpened(to: other, channel: channel).encode(), to: node, at: near,
+            random: &random, into: &actions)
+    }
+
+    mutating func relayOpened(
+        by relay: NodeID, to node: NodeID, _ channel: UInt32, at now: BootInstant,
+        random: inout SeededGenerator, into actions: inout [PathAction]
+    ) {
+        guard peers[node] != nil, node != relay else { return }
+        let address = SocketAddress(relay: relay, channel: channel)
+        let isNew = ownChannels[address] == nil
+        guard !isNew || ownChannels.count < Self.ownChannelLimit else { return }
+        ownChannels[address] = ChannelEnds(
+            relay: relay, peer: node, channel: channel, openedAt: now)
+        // A channel that the relay has replaced leads nowhere.
+        for (old, ends) in ownChannels
+        where old != address && ends.relay == relay && ends.peer == node {
+            ownChannels[old] = nil
+            peers[node]?.ways[old] = nil
+        }
+        peers[node]?.addWay(address, at: now)
+        want(node, candidates: [], at: now)
+        guard isNew || peers[node]?.ways[address]?.isLive(at: now) != true else { return }
+        if isNew { actions.append(.channelsChanged) }
+        // The other end may not know us yet: introduce ourselves, and probe.
+        addContact(address, source: .member, at: now)
+        probe(node, at: address, now: now, random: &random, into: &actions)
+        peers[node]?.nextCheck = now + Self.eagerCheck
+    }
+
+    /// Where a member is reached without a relay.
+    private func directAddress(of node: NodeID) -> SocketAddress? {
+        guard let address = peers[node]?.address, !address.isRelayed else { return nil }
+        return address
+    }
+
+    func carries(_ node: NodeID) -> Bool {
+        relays.channels.values.contains { $0.first == node || $0.second == node }
+    }
+
+    // MARK: - For whoever moves datagrams
+
+    /// The channels that this node carries, sorted.
+    package var carriedChannels: [CarriedChannel] {
+        relays.channels.sorted { $0.key < $1.key }.compactMap { channel, ends in
+            guard let first = directAddress(of: ends.first),
+                let second = directAddress(of: ends.second)
+            else { return nil }
+            return CarriedChannel(channel: channel, first: first, second: second)
+        }
+    }
+
+    /// The channels at whose end this node is, sorted.
+    package var endedChannels: [OwnChannel] {
+        ownChannels.sorted { $0.value.channel < $1.value.channel }.compactMap { address, ends in
+            directAddress(of: ends.relay).map {
+                OwnChannel(channel: ends.channel, relay: $0, address: address)
+            }
+        }
+    }
+
+    /// Where a relayed datagram has to go first, and as what.
+    package func route(_ datagram: [UInt8], to address: SocketAddress)
+        -> (datagram: [UInt8], address: SocketAddress)?
+    {
+        guard address.isRelayed else { return (datagram, address) }
+        guard let ends = ownChannels[address], let relay = directAddress(of: ends.relay) else {
+            return nil
+        }
+        return (RelayFrame.wrap(datagram, channel: ends.channel), relay)
+    }
+
+    /// What a relayed datagram from `source` means here.
+    package func relayed(_ datagram: [UInt8], from source: SocketAddress) -> RelayedDatagram? {
+        guard let channel = RelayFrame.channel(of: datagram) else { return nil }
+        if let ends = relays.channels[channel] {
+            guard let first = directAddress(of: ends.first),
+                let second = directAddress(of: ends.second)
+            else { return nil }
+            if source == first { return .forward(to: second) }
+            if source == second { return .forward(to: first) }
+        }
+        for (address, ends) in ownChannels where ends.channel == channel {
+            guard peers[ends.relay]?.ways[source] != nil else { continue }
+            return .arrived(Array(datagram[RelayFrame.headerCount...]), from: address)
+        }
+        return nil
+    }
+}
+
+package enum RelayedDatagram: Hashable, Sendable {
+    case forward(to: SocketAddress)
+    case arrived([UInt8], from: SocketAddress)
+}
+
+extension PathFinder {
+    /// How a member is reached, for people.
+    package func report(of node: NodeID, at now: BootInstant) -> PathReport? {
+        guard let path = peers[node] else { return nil }
+        let relay = path.address.flatMap { ownChannels[$0]?.relay }
+        return PathReport(
+            address: path.address, relay: relay, reason: path.reason,
+            ways: path.views(at: now), isPunching: path.punch != nil,
+            nextPunch: path.punch == nil && path.nextPunch > now ? path.nextPunch - now : nil)
+    }
+
+    /// Where others see this node.
+    package var observedAddresses: [SocketAddress] {
+        var result: [SocketAddress] = []
+        for seen in observations.reversed() where !result.contains(seen.address) {
+            result.append(seen.address)
+        }
+        return result
+    }
+}
+
+package struct PathReport: Hashable, Sendable {
+    package let address: SocketAddress?
+    package let relay: NodeID?
+    package let reason: PathReason
+    package let ways: [WayView]
+    package let isPunching: Bool
+    package let nextPunch: Duration?
+}

@@ -1,0 +1,150 @@
+import Cryptography
+import MeshBase
+import NetAddress
+
+/// Everything about the ways to one member.
+package struct PeerPath {
+    let staticKey: StaticPublicKey
+    /// Agreed at the first message, since most members of a large mesh never exchange one.
+    var pairKey: SecretBytes?
+    var replay = MemberReplayFilter()
+    /// The way in use.
+    package internal(set) var address: SocketAddress?
+    package internal(set) var reason = PathReason.unproven
+    /// What the member signed that it does for others; see ``PathCapability``.
+    var capabilities: UInt32 = 0
+    var ways: [SocketAddress: Way] = [:]
+    /// Where it said that it may be, or others did.
+    var candidates: [SocketAddress] = []
+    /// By how much its NAT counts ports.
+    var portStep: Int8 = 0
+    /// Until then the ways are looked after.
+    var wantedUntil = BootInstant.zero
+    var nextCheck: BootInstant?
+    /// The newest tunnel data in each direction.
+    var lastSent: BootInstant?
+    var lastReceived: BootInstant?
+    var punch: Punch?
+    var failedPunches = 0
+    var nextPunch = BootInstant.zero
+    var lastCall: BootInstant?
+    var nextRelayRequest = BootInstant.zero
+    var relayRequests = 0
+
+    /// The body of a member message: the envelope's maximum less header, hint, counters and tag.
+    package static let messageLimit = 1_100
+    /// The candidates of one call twice, and what others told.
+    static let candidateLimit = 40
+    static let wayLimit = 48
+
+    init(staticKey: StaticPublicKey) {
+        self.staticKey = staticKey
+    }
+
+    func hasLiveWay(at now: BootInstant) -> Bool { ways.values.contains { $0.isLive(at: now) } }
+
+    func hasLiveDirectWay(at now: BootInstant) -> Bool {
+        ways.contains { !$0.key.isRelayed && $0.value.isLive(at: now) }
+    }
+
+    mutating func addCandidates(_ addresses: [SocketAddress]) -> Bool {
+        var isNew = false
+        for address in addresses where address.isUsableCandidate {
+            guard !candidates.contains(address) else { continue }
+            candidates.append(address)
+            isNew = true
+        }
+        if candidates.count > Self.candidateLimit {
+            candidates.removeFirst(candidates.count - Self.candidateLimit)
+        }
+        return isNew
+    }
+
+    /// Makes room by forgetting a way that leads nowhere.
+    mutating func addWay(_ address: SocketAddress, at now: BootInstant) {
+        guard ways[address] == nil else { return }
+        if ways.count >= Self.wayLimit {
+            let idle = ways.filter { !$0.value.isLive(at: now) && $0.key != self.address }
+            guard let victim = idle.keys.min(by: { $0.description < $1.description }) else {
+                return
+            }
+            ways[victim] = nil
+        }
+        ways[address] = Way()
+    }
+
+    func views(at now: BootInstant) -> [WayView] {
+        ways.map {
+            WayView(
+                $0.key, isLive: $0.value.isLive(at: now), roundTrip: $0.value.roundTrip,
+                lost: $0.value.lost, wasHeard: $0.value.wasHeard)
+        }.sorted { $0.address.description < $1.address.description }
+    }
+}
+
+/// One way to a member.
+struct Way {
+    /// Smoothed over about eight answers.
+    var roundTrip: Duration?
+    var lastPong: BootInstant?
+    var lastPing: BootInstant?
+    var wasHeard = false
+    /// Unanswered in a row.
+    var missed = 0
+    /// One bit per probe, the newest lowest; set means lost.
+    var history: UInt16 = 0
+    /// Oldest first.
+    var pending: [(id: UInt64, sentAt: BootInstant)] = []
+
+    static let missLimit = 3
+    static let pendingLimit = 8
+    /// Between two probes of an idle way, with room for two lost ones.
+    static let trust = Duration.seconds(65)
+
+    var lost: Int { history.nonzeroBitCount }
+
+    func isLive(at now: BootInstant) -> Bool {
+        guard let lastPong else { return false }
+        return missed < Self.missLimit && now - lastPong < Self.trust
+    }
+
+    var patience: Duration {
+        min(max((roundTrip ?? .milliseconds(300)) * 3, .milliseconds(300)), .seconds(2))
+    }
+
+    mutating func expire(at now: BootInstant) {
+        while let first = pending.first, now - first.sentAt >= patience {
+            pending.removeFirst()
+            missed += 1
+            history = history << 1 | 1
+        }
+    }
+
+    /// Takes an answer; false when the id was never sent.
+    mutating func answered(_ id: UInt64, at now: BootInstant) -> Bool {
+        guard let index = pending.firstIndex(where: { $0.id == id }) else { return false }
+        let sample = now - pending[index].sentAt
+        roundTrip = roundTrip.map { ($0 * 7 + sample) / 8 } ?? sample
+        pending.removeFirst(index + 1)
+        history <<= 1
+        missed = 0
+        lastPong = now
+        wasHeard = true
+        return true
+    }
+
+    func fingerprint(into hash: inout Fingerprint) {
+        hash.mix(lastPong)
+        hash.mix(lastPing)
+        hash.mix(missed)
+        hash.mix(UInt64(history))
+        hash.mix(wasHeard)
+        for probe in pending { hash.mix(probe.id) }
+    }
+}
+
+/// What a member's signed capability bits mean.
+package enum PathCapability {
+    /// Carries datagrams between other members.
+    package static let relays: UInt32 = 1 << 1
+}

@@ -1,0 +1,98 @@
+import MeshBase
+import NetAddress
+
+/// What members say to each other about paths; the body of a sealed member message.
+///
+///     size  field
+///     1     kind, 0x80 or above: lower ones belong to the liveness protocol
+///     ...   by kind:
+///     0x80  ping           8 id
+///     0x81  pong           8 id of the ping, 7 or 19 where the ping came from
+///     0x82  call me        1 flags (1 = an answer), 1 port step, 1 count, addresses
+///     0x83  open a relay   32 node id of the other end
+///     0x84  relay opened   32 node id of the other end, 4 channel
+///     0x85  relay refused  32 node id of the other end
+///
+/// A pong is not longer than 18 bytes more than its ping and goes only to a member that proved its
+/// key with a message that is no replay.
+enum ProbeMessage: Hashable {
+    case ping(id: UInt64)
+    case pong(id: UInt64, observed: SocketAddress)
+    case callMe(CallMe)
+    case openRelay(to: NodeID)
+    case relayOpened(to: NodeID, channel: UInt32)
+    case relayRefused(to: NodeID)
+
+    /// Where the sender may be reached, for both ends to knock at once.
+    struct CallMe: Hashable {
+        var isAnswer: Bool
+        /// By how much the sender's NAT counts ports up from flow to flow; 0 if it is not known to.
+        var portStep: Int8
+        var candidates: [SocketAddress]
+
+        /// A machine with more addresses names its likeliest ones.
+        static let limit = 16
+    }
+
+    static func isProbe(_ body: [UInt8]) -> Bool { body.first.map { $0 >= 0x80 } ?? false }
+
+    func encode() -> [UInt8] {
+        var writer = ByteWriter(capacity: 64)
+        switch self {
+        case .ping(let id):
+            writer.write(UInt8(0x80))
+            writer.write(id)
+        case .pong(let id, let observed):
+            writer.write(UInt8(0x81))
+            writer.write(id)
+            observed.encode(into: &writer)
+        case .callMe(let call):
+            writer.write(UInt8(0x82))
+            writer.write(UInt8(call.isAnswer ? 1 : 0))
+            writer.write(UInt8(bitPattern: call.portStep))
+            writer.write(UInt8(call.candidates.count))
+            for candidate in call.candidates { candidate.encode(into: &writer) }
+        case .openRelay(let node):
+            writer.write(UInt8(0x83))
+            writer.write(node)
+        case .relayOpened(let node, let channel):
+            writer.write(UInt8(0x84))
+            writer.write(node)
+            writer.write(channel)
+        case .relayRefused(let node):
+            writer.write(UInt8(0x85))
+            writer.write(node)
+        }
+        return writer.bytes
+    }
+
+    init(decoding body: [UInt8]) throws(DecodingFailure) {
+        var reader = ByteReader(body)
+        switch try reader.readByte() {
+        case 0x80:
+            self = .ping(id: try reader.readUInt64())
+        case 0x81:
+            self = .pong(
+                id: try reader.readUInt64(), observed: try SocketAddress(from: &reader))
+        case 0x82:
+            let flags = try reader.readByte()
+            guard flags <= 1 else { throw .field("flags") }
+            let step = Int8(bitPattern: try reader.readByte())
+            let count = try reader.readByte()
+            guard count <= CallMe.limit else { throw .field("address count") }
+            var candidates: [SocketAddress] = []
+            for _ in 0..<count { candidates.append(try SocketAddress(from: &reader)) }
+            self = .callMe(CallMe(isAnswer: flags == 1, portStep: step, candidates: candidates))
+        case 0x83:
+            self = .openRelay(to: try reader.readNodeID())
+        case 0x84:
+            self = .relayOpened(
+                to: try reader.readNodeID(), channel: try reader.readUInt32())
+        case 0x85:
+            self = .relayRefused(to: try reader.readNodeID())
+        default:
+            throw .field("probe kind")
+        }
+        try reader.finish()
+    }
+}

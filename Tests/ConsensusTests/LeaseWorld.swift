@@ -1,0 +1,300 @@
+import Consensus
+import MeshBase
+
+/// Lease boards with a virtual network, clocks and disks, and pieces of work that want one name,
+/// decided by one seed. Time is true time in milliseconds.
+///
+/// Checked from outside: no two pieces of work run at the same time, and the numbers under which
+/// they run only grow.
+struct LeaseWorld {
+    enum Event {
+        case deliver(to: Int, from: NodeID, [UInt8])
+        case timer(machine: Int, life: Int)
+        case worker(machine: Int, life: Int)
+        case crash(machine: Int)
+        case restart(machine: Int)
+        case replace(machine: Int)
+        case partition([Int])
+        case company
+        case heal
+    }
+
+    struct Machine {
+        var identity: NodeID
+        var board: LeaseBoard?
+        var record: [UInt8]?
+        var voters: [UInt8]?
+        var life = 0
+        var rate = 1.0
+        var bootedAt = 0
+        var timerAt: Int?
+        var random: SeededGenerator
+        /// The piece of work of this machine.
+        var session: UInt64 = 0
+        var runsUnder: UInt64?
+        /// True time until which the work may go on, as its supervisor knows it.
+        var runsUntil = 0
+        var endsAt = 0
+    }
+
+    var dice: Dice
+    var queue = EventQueue<Event>()
+    var machines: [Machine] = []
+    var groups: [Int]
+    var now = 0
+    var loss: Double
+    var nextIdentity: Int
+    var isHealing = false
+    var rules: LeaseRules
+    var violation: String?
+    var highest: UInt64 = 0
+    var starts = 0
+    var startsAfterHealing = 0
+    var events = 0
+    /// Epochs that the world went through.
+    var epoch: UInt32 = 1
+    var replacements = 0
+    let troubled = 120_000
+    let healing = 90_000
+
+    init(seed: UInt64, rules: LeaseRules = LeaseRules(), count: Int = 5) {
+        dice = Dice(seed ^ 0x1EA5E)
+        self.rules = rules
+        loss = Double.random(in: 0...0.3, using: &dice)
+        groups = [Int](repeating: 0, count: count)
+        nextIdentity = count
+        for number in 0..<count {
+            machines.append(
+                Machine(
+                    identity: nodeID(number),
+                    random: SeededGenerator(seed: seed &* 1_000 &+ UInt64(number))))
+            queue.add(.restart(machine: number), at: dice.span(0...2_000))
+        }
+        for _ in 0..<dice.pick(0..<24) {
+            queue.add(.crash(machine: dice.pick(0..<count)), at: dice.span(3_000...troubled))
+        }
+        for _ in 0..<dice.pick(0..<4) {
+            queue.add(.replace(machine: dice.pick(0..<count)), at: dice.span(20_000...troubled))
+        }
+        for _ in 0..<dice.pick(0..<16) {
+            let start = dice.span(0...troubled)
+            queue.add(.partition((0..<count).map { _ in dice.pick(0..<2) }), at: start)
+            queue.add(
+                .partition([Int](repeating: 0, count: count)), at: start + dice.span(500...20_000))
+        }
+        for time in stride(from: 500, through: troubled + healing, by: 1_000) {
+            queue.add(.company, at: time)
+        }
+        queue.add(.heal, at: troubled)
+    }
+
+    /// A fifth of the real lengths: the same order of things in less virtual time.
+    static var timing: LeaseTiming {
+        var timing = LeaseTiming()
+        timing.hold = .seconds(2)
+        timing.renewal = .milliseconds(500)
+        timing.resend = .milliseconds(150)
+        timing.attempt = .milliseconds(900)
+        timing.look = .milliseconds(300)
+        timing.absence = .seconds(6)
+        return timing
+    }
+
+    mutating func run() {
+        while violation == nil, let (time, event) = queue.next(), time <= troubled + healing {
+            now = time
+            events += 1
+            for index in machines.indices { endWork(index) }
+            handle(event)
+        }
+        if violation == nil, startsAfterHealing == 0 {
+            violation = "liveness: nobody got the lease after all faults were gone"
+        }
+    }
+
+    private mutating func handle(_ event: Event) {
+        switch event {
+        case .deliver(let to, let from, let bytes):
+            step(to) { board, at, random, actions in
+                board.receive(bytes, from: from, at: at, random: &random, into: &actions)
+            }
+        case .timer(let machine, let life):
+            guard machines[machine].life == life else { return }
+            machines[machine].timerAt = nil
+            step(machine) { board, at, random, actions in
+                board.timeout(at: at, random: &random, into: &actions)
+            }
+        case .worker(let machine, let life):
+            guard machines[machine].life == life else { return }
+            work(machine)
+        case .crash(let machine):
+            crash(machine)
+            queue.add(.restart(machine: machine), at: now + dice.span(50...12_000))
+        case .restart(let machine): restart(machine)
+        case .replace(let machine):
+            guard !isHealing, replacements < 3 else { return }
+            replacements += 1
+            crash(machine)
+            machines[machine].record = nil
+            machines[machine].voters = nil
+            machines[machine].identity = nodeID(nextIdentity)
+            nextIdentity += 1
+            queue.add(.restart(machine: machine), at: now + dice.span(50...3_000))
+        case .partition(let groups): if !isHealing { self.groups = groups }
+        case .company: tellCompany()
+        case .heal:
+            isHealing = true
+            loss = 0
+            groups = [Int](repeating: 0, count: machines.count)
+            for machine in machines.indices { restart(machine) }
+        }
+    }
+
+    private mutating func tellCompany() {
+        for machine in machines.indices {
+            let group = machines.indices.filter {
+                groups[$0] == groups[machine] && machines[$0].board != nil
+            }
+            let alive = Set(group.map { machines[$0].identity })
+            step(machine) { board, at, random, actions in
+                board.companyChanged(
+                    candidates: alive.sorted(), alive: alive, at: at, random: &random,
+                    into: &actions)
+            }
+        }
+    }
+
+    // MARK: - Work
+
+    /// The supervisor of a piece of work asks every 100 ms and stops it in time by its own clock.
+    private mutating func work(_ machine: Int) {
+        queue.add(.worker(machine: machine, life: machines[machine].life), at: now + 100)
+        guard machines[machine].board != nil else { return }
+        if machines[machine].session == 0 {
+            machines[machine].session = machines[machine].random.next()
+        }
+        let session = machines[machine].session
+        if machines[machine].runsUnder != nil, now >= machines[machine].endsAt {
+            machines[machine].runsUnder = nil
+            machines[machine].session = 0
+            step(machine) { board, at, random, actions in
+                board.release("job", session: session, at: at, random: &random, into: &actions)
+            }
+            return
+        }
+        var status: LeaseStatus?
+        step(machine) { board, at, random, actions in
+            status = board.campaign(
+                "job", session: session, at: at, random: &random, into: &actions)
+        }
+        guard let status else { return }
+        switch status.phase {
+        case .held:
+            guard let deadline = status.deadline else { return }
+            machines[machine].runsUntil = trueTime(deadline, on: machine)
+            if machines[machine].runsUnder == nil, now < machines[machine].runsUntil {
+                begin(machine, status.number)
+            }
+        case .unavailable where machines[machine].runsUnder == nil && status.number == 0: break
+        case .unavailable, .waiting:
+            machines[machine].runsUnder = nil
+            if status.phase == .unavailable { machines[machine].session = 0 }
+        }
+    }
+
+    private mutating func begin(_ machine: Int, _ number: UInt64) {
+        for other in machines.indices where machines[other].runsUnder != nil {
+            violation =
+                "two pieces of work run at the same time, under "
+                + "\(machines[other].runsUnder ?? 0) and \(number), at \(now) ms"
+        }
+        if number <= highest { violation = "number \(number) after \(highest), at \(now) ms" }
+        highest = max(highest, number)
+        starts += 1
+        if isHealing { startsAfterHealing += 1 }
+        machines[machine].runsUnder = number
+        machines[machine].endsAt = now + dice.span(50...8_000)
+    }
+
+    private mutating func endWork(_ machine: Int) {
+        if machines[machine].runsUnder != nil, now >= machines[machine].runsUntil {
+            machines[machine].runsUnder = nil
+            machines[machine].session = 0
+        }
+    }
+
+    // MARK: - Machines
+
+    private func bootTime(_ machine: Int) -> BootInstant {
+        let elapsed = Double(now - machines[machine].bootedAt) * machines[machine].rate
+        return BootInstant(nanoseconds: UInt64(max(elapsed, 0) * 1_000_000))
+    }
+
+    private func trueTime(_ instant: BootInstant, on machine: Int) -> Int {
+        let milliseconds = Double(instant.nanoseconds) / 1_000_000
+        return machines[machine].bootedAt + Int(milliseconds / machines[machine].rate)
+    }
+
+    private mutating func crash(_ machine: Int) {
+        machines[machine].board = nil
+        machines[machine].life += 1
+        machines[machine].timerAt = nil
+        machines[machine].runsUnder = nil
+        machines[machine].session = 0
+    }
+
+    private mutating func restart(_ machine: Int) {
+        guard machines[machine].board == nil else { return }
+        if dice.chance(0.5) {
+            machines[machine].bootedAt = now - dice.span(0...5_000)
+            machines[machine].rate = Double.random(in: 0.9...1.1, using: &dice)
+        }
+        machines[machine].life += 1
+        machines[machine].board = LeaseBoard(
+            configuration: LeaseConfiguration(
+                meshID: testMesh, node: machines[machine].identity, mayVote: true,
+                timing: Self.timing, rules: rules),
+            record: machines[machine].record, voters: machines[machine].voters,
+            at: bootTime(machine), signer: KeyedHashSigner(node: machines[machine].identity))
+        step(machine) { board, at, random, actions in
+            board.founded(
+                generation: 1, founder: nodeID(0), at: at, random: &random, into: &actions)
+        }
+        queue.add(.worker(machine: machine, life: machines[machine].life), at: now + 50)
+    }
+
+    private mutating func step(
+        _ machine: Int,
+        _ body: (inout LeaseBoard, BootInstant, inout SeededGenerator, inout [LeaseAction]) -> Void
+    ) {
+        guard var board = machines[machine].board else { return }
+        var actions: [LeaseAction] = []
+        body(&board, bootTime(machine), &machines[machine].random, &actions)
+        machines[machine].board = board
+        for action in actions {
+            switch action {
+            case .persist(let record): machines[machine].record = record
+            case .persistVoters(let voters): machines[machine].voters = voters
+            case .send(let peer, let bytes): transmit(bytes, from: machine, to: peer)
+            case .votersChanged(let epoch, _): self.epoch = max(self.epoch, epoch)
+            case .dropped: break
+            }
+        }
+        guard let deadline = machines[machine].board?.deadline else { return }
+        let time = max(trueTime(deadline, on: machine) + 1, now + 1)
+        if let planned = machines[machine].timerAt, planned <= time { return }
+        machines[machine].timerAt = time
+        queue.add(.timer(machine: machine, life: machines[machine].life), at: time)
+    }
+
+    private mutating func transmit(_ bytes: [UInt8], from sender: Int, to peer: NodeID) {
+        guard let target = machines.firstIndex(where: { $0.identity == peer }),
+            groups[target] == groups[sender], !dice.chance(loss)
+        else { return }
+        for _ in 0..<(dice.chance(0.05) ? 2 : 1) {
+            let delay = dice.chance(0.05) ? dice.span(200...4_000) : dice.span(1...40)
+            queue.add(
+                .deliver(to: target, from: machines[sender].identity, bytes), at: now + delay)
+        }
+    }
+}

@@ -1,0 +1,47 @@
+import CAllocationCounter
+import DNS
+import MeshBase
+import NetAddress
+import Testing
+
+/// What a query costs in heap memory: the name server's thread has nothing else to wait for.
+@Suite struct AllocationTests {
+    /// The reply's bytes, the question's name, the client's query, the action, the look into the
+    /// tables: a handful, whatever the size of zone and cache.
+    /// Counted without the optimiser, which takes half of them away.
+    @Test(arguments: [("www.example.com", 32.0), ("node-1.mesh.internal", 52.0)])
+    func aHitTakesFewAllocations(_ name: String, _ bound: Double) throws {
+        try #require(allocation_count_works() == 1, "run this test without a sanitizer")
+        var bench = try ResolverBench()
+        var message = DNSMessage(id: 1, flags: .recursionDesired)
+        message.questions = [DNSQuestion(try #require(DNSName(name)), .a)]
+        message.edns = EDNS()
+        let query = message.encoded()
+        bench.send(query)
+        if name.hasSuffix(".com") {
+            let asked = try bench.takeUpstreamQuery()
+            var reply = DNSMessage(
+                id: asked.message.id, flags: [.response, .recursionDesired, .recursionAvailable])
+            reply.questions = asked.message.questions
+            reply.answers = [
+                ResourceRecord(
+                    asked.message.questions[0].name, .address(.v4(0xC633_6401)), ttl: 3_600)
+            ]
+            bench.resolver.receive(
+                reply: reply.encoded(), exchange: asked.exchange, from: asked.upstream,
+                at: bench.now, random: &bench.random, into: &bench.actions)
+        }
+        bench.actions.removeAll(keepingCapacity: true)
+        let rounds = 1_000
+        let before = allocation_count()
+        for _ in 0..<rounds {
+            bench.send(query)
+            bench.actions.removeAll(keepingCapacity: true)
+        }
+        let each = Double(allocation_count() - before) / Double(rounds)
+        print("measured: \(each) allocations for a query of \(name)")
+        #expect(each <= bound)
+        let hits = bench.resolver.counters
+        #expect(hits.cacheHits + hits.ownAnswers >= UInt64(rounds))
+    }
+}

@@ -1,0 +1,186 @@
+import Cryptography
+import Kademlia
+import MeshBase
+import NetAddress
+
+/// Nodes on a virtual network with delay and loss; the same seed gives the same run.
+struct VirtualDHT {
+    var agents: [SocketAddress: DHTAgent] = [:]
+    var random: SeededGenerator
+    var now = BootInstant(nanoseconds: 1_000_000_000)
+    /// What each machine's clock says beyond the truth, in seconds.
+    var clockError: [SocketAddress: Int64] = [:]
+    var loss = 0.0
+    /// Machines on the far side of a cut through the network.
+    var farSide: Set<SocketAddress> = []
+    var walks: [SocketAddress: [DHTOperation: DHTWalk]] = [:]
+    var writes: [SocketAddress: [DHTOperation: DHTStoring]] = [:]
+    var found: [SocketAddress: Set<UInt64>] = [:]
+    var drops: [DHTDropReason: Int] = [:]
+    var sentBytes = 0
+    private var deadlines: [SocketAddress: BootInstant] = [:]
+    private var flying: [Datagram] = []
+    private var order = 0
+
+    private struct Datagram {
+        var arrival: BootInstant
+        var order: Int
+        var bytes: [UInt8]
+        var room: Int
+        var source, target: SocketAddress
+    }
+
+    /// 2023-11-14 22:13:20: 13 minutes into an hour.
+    static let start: Int64 = 1_700_000_000
+
+    init(seed: UInt64) {
+        random = SeededGenerator(seed: seed)
+    }
+
+    func clock(of address: SocketAddress) -> Now {
+        let seconds = Int64(now.nanoseconds / 1_000_000_000) + Self.start
+        let nanoseconds = UInt32(now.nanoseconds % 1_000_000_000)
+        return Now(
+            boot: now,
+            wall: WallTime(
+                seconds: seconds + (clockError[address] ?? 0), nanoseconds: nanoseconds))
+    }
+
+    /// Adds a node; with `member` and `secret` it looks for its mesh.
+    mutating func add(
+        _ address: SocketAddress, rules: DHTRules, bootstrap: [SocketAddress],
+        member: NodeID? = nil, secret: SecretBytes? = nil
+    ) {
+        var meeting: Rendezvous?
+        if let member, let secret {
+            meeting = Rendezvous(node: member, secret: secret, at: now)
+            meeting?.setEndpoints([address], at: now)
+        }
+        var agent = DHTAgent(
+            configuration: DHTConfiguration(rules: rules, families: [address.family]),
+            rendezvous: meeting, at: now, random: &random)
+        agent.addBootstrap(bootstrap, at: now)
+        agents[address] = agent
+        deadlines[address] = agent.deadline
+    }
+
+    /// Lets a machine do something now.
+    @discardableResult
+    mutating func with<Result>(
+        _ address: SocketAddress,
+        _ body: (inout DHTAgent, Now, inout SeededGenerator, inout [DHTAction]) -> Result
+    ) -> Result? {
+        guard var agent = agents[address] else { return nil }
+        var actions: [DHTAction] = []
+        let result = body(&agent, clock(of: address), &random, &actions)
+        agents[address] = agent
+        deadlines[address] = agent.deadline
+        carryOut(actions, of: address)
+        return result
+    }
+
+    /// Walks, and waits for the end; `nil` when there was none within a minute.
+    mutating func walk(
+        _ address: SocketAddress,
+        _ begin: (inout DHTNode, BootInstant, inout SeededGenerator, inout [DHTAction])
+            -> DHTOperation?
+    ) -> (operation: DHTOperation, walk: DHTWalk)? {
+        let begun = with(address) { agent, now, random, actions in
+            agent.with(at: now, random: &random, into: &actions) { node, random, actions in
+                begin(&node, now.boot, &random, &actions)
+            }
+        }
+        guard case .some(.some(let operation)) = begun else { return nil }
+        run(until: now + .seconds(60)) { $0.walks[address]?[operation] != nil }
+        return walks[address]?[operation].map { (operation, $0) }
+    }
+
+    /// Writes after a walk, and waits for the end.
+    mutating func put(
+        _ value: StoredValue, after operation: DHTOperation, from address: SocketAddress
+    ) -> DHTStoring? {
+        let isBegun = with(address) { agent, now, random, actions in
+            agent.with(at: now, random: &random, into: &actions) { node, random, actions in
+                node.put(value, after: operation, at: now.boot, random: &random, into: &actions)
+            }
+        }
+        guard isBegun == true else { return nil }
+        run(until: now + .seconds(60)) { $0.writes[address]?[operation] != nil }
+        return writes[address]?[operation]
+    }
+
+    // MARK: - Time
+
+    mutating func run(for duration: Duration) {
+        run(until: now + duration) { _ in false }
+    }
+
+    /// Runs until `isDone` or `end`; whether it was done.
+    @discardableResult
+    mutating func run(until end: BootInstant, _ isDone: (VirtualDHT) -> Bool) -> Bool {
+        while !isDone(self) {
+            let timer = deadlines.values.min() ?? .distantFuture
+            let next = min(flying.last?.arrival ?? .distantFuture, timer)
+            guard next <= end else {
+                now = end
+                return isDone(self)
+            }
+            now = max(now, next)
+            if let datagram = flying.last, datagram.arrival <= now {
+                flying.removeLast()
+                with(datagram.target) {
+                    $0.receive(
+                        datagram.bytes, from: datagram.source, room: datagram.room, at: $1,
+                        random: &$2, into: &$3)
+                }
+                continue
+            }
+            let due = deadlines.filter { $0.value <= now }.keys
+            for address in due.sorted(by: { $0.description < $1.description }) {
+                with(address) { $0.timeout(at: $1, random: &$2, into: &$3) }
+            }
+        }
+        return true
+    }
+
+    private mutating func carryOut(_ actions: [DHTAction], of address: SocketAddress) {
+        for action in actions {
+            switch action {
+            case .send(let bytes, let target, let room):
+                send(bytes, room: max(room, bytes.count), from: address, to: target)
+            case .walked(let operation, let walk):
+                walks[address, default: [:]][operation] = walk
+            case .stored(let operation, let storing):
+                writes[address, default: [:]][operation] = storing
+            case .found(let records):
+                found[address, default: []].formUnion(records.map(\.tag))
+            case .dropped(let reason):
+                drops[reason, default: 0] += 1
+            case .observed, .met:
+                break
+            }
+        }
+    }
+
+    private mutating func send(
+        _ bytes: [UInt8], room: Int, from source: SocketAddress, to target: SocketAddress
+    ) {
+        sentBytes += bytes.count
+        guard agents[target] != nil, farSide.contains(source) == farSide.contains(target),
+            Double(random.next() >> 11) / Double(1 << 53) >= loss
+        else { return }
+        order += 1
+        let arrival = now + random.duration(in: .milliseconds(5)...(.milliseconds(60)))
+        // Sorted with the earliest at the end.
+        var (low, high) = (0, flying.count)
+        while low < high {
+            let middle = (low + high) / 2
+            let isLater = (flying[middle].arrival, flying[middle].order) > (arrival, order)
+            if isLater { low = middle + 1 } else { high = middle }
+        }
+        flying.insert(
+            Datagram(
+                arrival: arrival, order: order, bytes: bytes, room: room, source: source,
+                target: target), at: low)
+    }
+}

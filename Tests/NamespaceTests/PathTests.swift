@@ -1,0 +1,88 @@
+// Members behind NATs that know one public member, 45.18.1.2:
+//
+//     anna --- router of some kind ---+
+//                                     +--- core --- rosa, public
+//     bert --- router of some kind ---+
+
+import Foundation
+import Testing
+
+extension MeshTests {
+    @Suite struct PathTests {
+        @Test func twoSymmetricNATsTalkAtOnceThroughARelay() async throws {
+            try await withMesh { mesh in
+                let trio = try await mesh.acquainted(.symmetricRandom, .symmetricRandom)
+                try await trio.anna.reaches(trio.bert)
+                #expect(try await trio.anna.path(to: "bert") == "relay")
+                try await trio.bert.reaches(trio.anna)
+                #expect(try await trio.anna.path(to: "rosa") == "direct")
+            }
+        }
+
+        @Test(arguments: [false, true])
+        func portRestrictedNATsBecomeDirect(_ refusesInput: Bool) async throws {
+            try await withMesh { mesh in
+                let trio = try await mesh.acquainted(
+                    .portRestricted, .portRestricted, refusesInput: refusesInput)
+                try await trio.anna.reaches(trio.bert)
+                try await trio.anna.becomesDirect(to: "bert")
+                try await trio.bert.becomesDirect(to: "anna")
+                try await trio.anna.reaches(trio.bert)
+            }
+        }
+    }
+}
+
+/// Two machines that both know the third.
+struct Trio: Sendable {
+    let nat: NATLab
+    let rosa: MeshMachine
+    let anna: MeshMachine
+    let bert: MeshMachine
+    let sites: [NATSite]
+}
+
+extension MeshLab {
+    /// Starts rosa in public, and anna and bert behind their routers with rosa's address.
+    func acquainted(
+        _ first: SiteKind, _ second: SiteKind, refusesInput: Bool = false,
+        options: [String] = []
+    ) async throws -> Trio {
+        let nat = try await NATLab(self)
+        let middle = try await nat.site(1, .open, name: "rosa")
+        let left = try await nat.site(2, first, name: "anna", refusesInput: refusesInput)
+        let right = try await nat.site(3, second, name: "bert", refusesInput: refusesInput)
+        _ = try await middle.machine.up(["--no-mdns", "--listen", "7001"])
+        for site in [left, right] {
+            _ = try site.machine.start(
+                ["--no-mdns", "--peer", "45.18.1.2:7001", "--log-level", "debug"] + options)
+        }
+        let trio = Trio(
+            nat: nat, rosa: middle.machine, anna: left.machine, bert: right.machine,
+            sites: [middle, left, right])
+        for machine in [trio.anna, trio.bert] {
+            try await eventually("\(machine.name) meets rosa") {
+                (try? await machine.state(of: "rosa")) == "alive"
+            }
+        }
+        for (machine, other) in [(trio.anna, "bert"), (trio.bert, "anna")] {
+            try await eventually("\(machine.name) knows \(other)") {
+                try await machine.status().peers.contains { $0.hostname == other }
+            }
+        }
+        return trio
+    }
+}
+
+extension MeshMachine {
+    /// `direct`, `relay`, or `nil` without any.
+    func path(to peer: String) async throws -> String? {
+        try await status().peers.first { $0.hostname == peer }?.path
+    }
+
+    func becomesDirect(to peer: String, within limit: Duration = .seconds(30)) async throws {
+        try await eventually("\(name) reaches \(peer) directly", within: limit) {
+            try await self.path(to: peer) == "direct"
+        }
+    }
+}
