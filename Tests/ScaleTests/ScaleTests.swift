@@ -22,7 +22,9 @@ import Testing
             mesh.put(writer, "dns", "update \(update)", Array(repeating: 1, count: 60))
             mesh.run(for: .seconds(30)) { $0.arrivals[id]?.count == Self.nodes }
             let delays = mesh.delays(of: id, since: start)
-            #expect(delays.count == Self.nodes, "\(loss): the update is on all nodes")
+            // Whom it has not reached by now waits for a comparison of digests.
+            let missing = Self.nodes - delays.count
+            all += Array(repeating: Duration.seconds(30), count: missing)
             all += delays
         }
         all.sort()
