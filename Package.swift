@@ -136,6 +136,7 @@ let package = Package(
         tests("FuzzTests", ["NamesFuzzing"], exclude: ["Names", "Corpus"]),
         tests("MembershipTests", values + ["Membership"]),
         tests("LedgerTests", values + ["Ledger"]),
+        tests("ScaleTests", values + ["Ledger", "Membership"]),
         tests("ConsensusTests", ["Consensus", "MeshBase", "Cryptography"]),
         tests("ClusterPlanTests", values + ["ClusterPlan"]),
         tests("LinuxIOTests", values + ["LinuxIO", "CLinux"]),
