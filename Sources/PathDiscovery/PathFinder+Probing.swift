@@ -262,10 +262,20 @@ extension PathFinder {
         at now: BootInstant
     ) {
         guard !observer.isRelayed, address.isUsableCandidate, !observer.ip.isPrivate else { return }
+        let former = observations.first { $0.by == node && $0.observer.ip == observer.ip }
+        if former?.address != address { callAgain(at: now) }
         observations.removeAll { $0.by == node && $0.observer.ip == observer.ip }
         observations.append(
             Observation(by: node, observer: observer, address: address, at: now))
         if observations.count > Self.observationLimit { observations.removeFirst() }
+    }
+
+    /// This node is seen elsewhere: whoever has no direct way to it knocks at the wrong door.
+    private mutating func callAgain(at now: BootInstant) {
+        for (node, path) in peers where path.wantedUntil > now {
+            peers[node]?.punch?.hasCalled = false
+            peers[node]?.nextPunch = min(path.nextPunch, now)
+        }
     }
 
     /// Addresses for a call, likeliest first.

@@ -25,7 +25,8 @@ struct Punch {
         + Array(repeating: .milliseconds(250), count: 8)
         + Array(repeating: .seconds(1), count: 5)
 
-    /// From here on also ports that a NAT may have given next.
+    /// As openers and from here on also ports that a NAT may have given next. The opener comes
+    /// before what the other end sends from there can spoil the entry.
     static let predictionStep = 6
     static let predictions = 10
 
@@ -136,7 +137,7 @@ extension PathFinder {
         where !targets.contains(address) {
             targets.append(address)
         }
-        guard step >= Punch.predictionStep else { return targets }
+        guard step < Punch.openers || step >= Punch.predictionStep else { return targets }
         let stride = path.portStep == 0 ? 1 : Int(path.portStep)
         for base in path.candidates where base.ip.isIPv4 && !base.ip.isPrivate {
             for offset in 1...Punch.predictions {
