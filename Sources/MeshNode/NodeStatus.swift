@@ -29,6 +29,7 @@ package struct NodeStatus: Sendable {
     /// How the NAT before this node behaves, and where others see the node.
     package var natBehaviour: NATBehaviour
     package var observed: [SocketAddress]
+    package var dht: DHTSummary
 }
 
 package struct MemberStatus: Sendable {
@@ -71,7 +72,8 @@ extension Node {
             cluster: cluster.view, policy: configuration.token.policy,
             leaseVoters: leases.voters, leaseEpoch: leases.voterEpoch,
             meshID: configuration.token.meshID, names: names, drops: drops,
-            natBehaviour: paths.natBehaviour, observed: paths.observedAddresses)
+            natBehaviour: paths.natBehaviour, observed: paths.observedAddresses,
+            dht: dhtSummary)
     }
 
     /// Finds a member by node id, an unambiguous beginning of one, hostname or overlay address.
@@ -114,6 +116,7 @@ extension Node {
         leases.fingerprint(into: &fingerprint)
         cluster.fingerprint(into: &fingerprint)
         discovery?.fingerprint(into: &fingerprint)
+        dht?.agent.fingerprint(into: &fingerprint)
         fingerprint.mix(ipv4?.description ?? "-")
         fingerprint.mix(UInt64(addressStrength.rawValue))
         fingerprint.mix(nextSearch)
