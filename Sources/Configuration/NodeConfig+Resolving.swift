@@ -25,6 +25,13 @@ extension NodeConfig {
             listenPort: reader.read(.listen, expecting: "a port from 1 to 65535") { port($0) },
             peers: reader.readList(.peer, expecting: "HOST:PORT") { hostAndPort($0) } ?? [],
             usesMulticastDNS: reader.read(.mdns, expecting: "true or false") { Bool($0) } ?? true,
+            dht: reader.read(.dht, expecting: "off, private or public") {
+                DHTModeChoice(rawValue: $0)
+            },
+            dhtBootstrap: reader.readList(.dhtBootstrap, expecting: "HOST:PORT") {
+                hostAndPort($0)
+            } ?? [],
+            isDHTPlain: reader.read(.dhtPlain, expecting: "true or false") { Bool($0) } ?? false,
             dns: reader.read(.dns, expecting: "ADDRESS:PORT or off") { dnsListen($0) } ?? .overlay,
             dnsZone: reader.read(.dnsZone, expecting: "a domain name") { domainName($0) },
             dnsUpstreams: reader.readList(
@@ -66,7 +73,6 @@ extension NodeConfig {
             logLevel: reader.read(
                 .logLevel, expecting: "trace, debug, info, notice, warning, error or critical"
             ) { LogLevelChoice(rawValue: $0) } ?? .info)
-        reader.checkOptionsWithoutField()
         if config.cluster == .none, config.role == .server || config.role == .agent {
             reader.complain(
                 .role, "a role in a datastore is asked for, and there is none",
@@ -83,6 +89,16 @@ extension NodeConfig {
                     .initSystem, "only K3s runs as a unit of an init system",
                     fix: "add --cluster k3s, or say supervise")
             }
+        }
+        if config.isDHTPlain, config.dht != .private {
+            reader.complain(
+                .dhtPlain, "plain KRPC is asked for outside of a private DHT",
+                fix: "add --dht private, or leave it out")
+        }
+        if config.dht == .off, !config.dhtBootstrap.isEmpty {
+            reader.complain(
+                .dhtBootstrap, "it has no effect: the DHT is off",
+                fix: "leave it out, or say --dht private or public")
         }
         if config.cluster != .none, config.role != .none, config.interfaceName == nil {
             // Such a node could win the claim to found, and nobody would ever found anything.
@@ -173,12 +189,6 @@ private struct SettingsReader {
         case .off: return nil
         case .at(let address): return address
         }
-    }
-
-    /// Options whose only effective value is the default: reading them refuses the others.
-    mutating func checkOptionsWithoutField() {
-        _ = readList(.dhtBootstrap, expecting: "HOST:PORT") { hostAndPort($0) }
-        _ = read(.dht, expecting: "off, private or public") { $0 == "off" ? $0 : nil }
     }
 
     func isGiven(_ option: NodeOption) -> Bool { settings[option] != nil }

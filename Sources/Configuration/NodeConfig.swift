@@ -19,6 +19,12 @@ package struct NodeConfig: Hashable, Sendable {
     /// Where members may be found, besides everything that is found without being told.
     package var peers: [HostAndPort]
     package var usesMulticastDNS: Bool
+    /// `nil` leaves it to the token.
+    package var dht: DHTModeChoice?
+    /// Nodes of the DHT to begin with; empty takes the well-known ones in public mode.
+    package var dhtBootstrap: [HostAndPort]
+    /// Plain KRPC in a private network, for other programs.
+    package var isDHTPlain: Bool
     package var dns: DNSListen
     /// Without a trailing dot; `nil` means the mesh's name below `internal`.
     package var dnsZone: String?
@@ -175,6 +181,13 @@ package enum RoleChoice: String, Hashable, Sendable, CaseIterable {
     case server
     case agent
     case none
+}
+
+/// Whether and where members are looked for with the DHT.
+package enum DHTModeChoice: String, Hashable, Sendable, CaseIterable {
+    case off
+    case `private`
+    case `public`
 }
 
 /// How much is logged.

@@ -11,6 +11,7 @@ package enum NodeOption: String, Hashable, Sendable, CaseIterable {
     case peer
     case dht
     case dhtBootstrap = "dht-bootstrap"
+    case dhtPlain = "dht-plain"
     case mdns
     case dns
     case dnsZone = "dns-zone"
@@ -59,8 +60,6 @@ package enum NodeOption: String, Hashable, Sendable, CaseIterable {
     /// would act on it does not exist. `nil` for everything that has an effect.
     func refusal(of value: String) -> String? {
         switch (self, value) {
-        case (.dht, "private"), (.dht, "public"), (.dhtBootstrap, _):
-            "this version has no DHT: leave it out, or say --dht off"
         case (.cluster, "k0s"):
             "this version founds etcd and K3s: say etcd, k3s or none"
         case (.cluster, let value) where value.hasPrefix("exec:"):

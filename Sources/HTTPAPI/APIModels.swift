@@ -7,11 +7,48 @@ package struct StatusModel: Codable, Hashable, Sendable {
     /// Every other known machine of the mesh, sorted by id.
     package var peers: [PeerModel]
     package var cluster: ClusterModel
+    package var dht: DHTModel?
 
-    package init(node: NodeModel, peers: [PeerModel] = [], cluster: ClusterModel) {
+    package init(
+        node: NodeModel, peers: [PeerModel] = [], cluster: ClusterModel, dht: DHTModel? = nil
+    ) {
         self.node = node
         self.peers = peers
         self.cluster = cluster
+        self.dht = dht
+    }
+}
+
+/// The health of the node's part in a DHT.
+package struct DHTModel: Codable, Hashable, Sendable {
+    /// `off`, `private` or `public`.
+    package var mode: String
+    /// Nodes that answered, per family.
+    package var nodesIPv4: Int
+    package var nodesIPv6: Int
+    /// Whether queries of others are answered: always among members, in the open once somebody
+    /// reached us from outside.
+    package var reachable: Bool
+    /// `address:port` as most others see us.
+    package var observedIPv4: String?
+    package var observedIPv6: String?
+    /// What is kept for others.
+    package var storedItems: Int
+    package var storedPeers: Int
+
+    package init(
+        mode: String, nodesIPv4: Int = 0, nodesIPv6: Int = 0, reachable: Bool = false,
+        observedIPv4: String? = nil, observedIPv6: String? = nil, storedItems: Int = 0,
+        storedPeers: Int = 0
+    ) {
+        self.mode = mode
+        self.nodesIPv4 = nodesIPv4
+        self.nodesIPv6 = nodesIPv6
+        self.reachable = reachable
+        self.observedIPv4 = observedIPv4
+        self.observedIPv6 = observedIPv6
+        self.storedItems = storedItems
+        self.storedPeers = storedPeers
     }
 }
 

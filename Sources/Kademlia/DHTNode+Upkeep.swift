@@ -51,6 +51,7 @@ extension DHTNode {
                     Lookup(target: target, kind: .findNode, rules: rules), isUpkeep: true, at: now,
                     random: &random, into: &actions)
             }
+            askLost(at: now, random: &random, into: &actions)
         }
         guard upkeep.tickAt <= now else { return }
         upkeep.tickAt = now + Upkeep.tick
@@ -75,6 +76,18 @@ extension DHTNode {
         }
     }
 
+    /// Two halves of a small network that were cut apart find back by the addresses that both knew
+    /// at first. The world's network is never cut, and its routers are busy.
+    private mutating func askLost(
+        at now: BootInstant, random: inout SeededGenerator, into actions: inout [DHTAction]
+    ) {
+        guard !rules.startsReadOnly, nodeCount > 0 else { return }
+        let lost = bootstrap.filter { tables[$0.family]?.contains($0) == false }
+        for address in lost.shuffled(using: &random).prefix(2) {
+            ask(.ping, address, for: .upkeep, at: now, random: &random, into: &actions)
+        }
+    }
+
     /// Among a handful of our own, who is gone should be known soon.
     private var staleAge: Duration {
         rules.startsReadOnly ? Upkeep.freshness : .seconds(120)
@@ -82,7 +95,8 @@ extension DHTNode {
 
     /// What others see of us decides our name (BEP 42) and whether we may serve (BEP 43).
     mutating func noteReachability(at now: BootInstant) {
-        for (family, address) in believed {
+        for family in AddressFamily.allCases {
+            guard let address = believed[family] else { continue }
             if reachability.local.contains(address.ip) { reachability.isDirect(at: now) }
             guard rules.requiresEarnedNames, let ownID = tables[family]?.ownID,
                 !ownID.isEarned(by: address.ip),

@@ -31,11 +31,10 @@ struct DHTStorage: Sendable {
         let target = value.target
         let known = item(target, at: now)
         if case .mutable(let item) = value {
-            if case .mutable(let stored)? = known {
+            // The same again is a repetition, whatever it was compared with.
+            if case .mutable(let stored)? = known, item != stored {
                 if let comparing, comparing != stored.sequence { throw .compareFailed }
-                guard item.sequence > stored.sequence || item == stored else {
-                    throw .staleSequence
-                }
+                guard item.sequence > stored.sequence else { throw .staleSequence }
             }
             guard item.isAuthentic else { throw .badSignature }
         }

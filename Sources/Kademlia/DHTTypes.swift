@@ -79,4 +79,8 @@ package struct DHTStatus: Sendable {
     package var observedIPv6: SocketAddress?
     package var storedItems: Int
     package var storedPeers: Int
+
+    /// A node that is not there.
+    package static let off = DHTStatus(
+        nodesIPv4: 0, nodesIPv6: 0, isServing: false, storedItems: 0, storedPeers: 0)
 }

@@ -23,11 +23,13 @@ extension Node {
     }
 
     /// The first byte classifies: WireGuard handshakes have 1...3, those of the AES suite 5 and 6,
-    /// our envelope 0xEB.
+    /// our envelope 0xEB, those of a DHT
+    /// in the open `d`.
     mutating func receiveDatagram(
         _ bytes: [UInt8], from source: SocketAddress, at now: Now,
         into actions: inout [NodeAction]
     ) {
+        if receiveDHT(bytes, from: source, at: now, into: &actions) { return }
         switch bytes.first {
         case 1, 2, 3, 5, 6:
             withTunnels(at: now, into: &actions) { tunnels, random, results in
@@ -91,6 +93,7 @@ extension Node {
             pathSelected(node, address, at: now, into: &actions)
         }
         guard introduction.isProven else { return }
+        seedDHT([introduction.address], at: now)
         if let roundTrip = introduction.roundTrip { members[node]?.roundTrip = roundTrip }
         if wantsSession(with: node) {
             connect(certificate.staticKey, at: now, into: &actions)
@@ -260,6 +263,7 @@ extension Node {
         _ interfaces: [LocalInterface], at now: Now, into actions: inout [NodeAction]
     ) {
         self.interfaces = interfaces
+        refreshDHT(at: now)
         withDiscovery(at: now, into: &actions) { discovery, random, results in
             discovery.setInterfaces(
                 interfaces.filter(\.isMulticast).map {

@@ -202,7 +202,9 @@ extension Node {
 
     private mutating func leave(at now: Now, into actions: inout [NodeAction]) {
         guard !isLeaving else { return }
+        saveDHT(into: &actions)
         isLeaving = true
+        dht = nil
         actions.append(.persist(.peerCache(peerCache)))
         withSwim(at: now, into: &actions) { swim, _, results in
             swim.leave(at: now.boot, into: &results)

@@ -25,6 +25,7 @@ package struct Node {
     var tunnels: TunnelDevice
     var paths: PathFinder
     var discovery: LocalDiscovery?
+    var dht: DHTPresence?
     var ledger: LedgerState
     var swim: SwimInstance
     var founding: Founding
@@ -122,6 +123,8 @@ package struct Node {
         if configuration.usesLocalDiscovery {
             discovery = Node.localDiscovery(configuration, random: &self.random)
         }
+        dht = DHTPresence(configuration, at: now.boot, random: &self.random)
+        if let contacts = restored.dhtContacts { dht?.agent.restore(contacts, at: now.boot) }
         begin(restored, at: now, into: &actions)
     }
 
@@ -163,7 +166,10 @@ package struct Node {
             for address in addresses {
                 paths.addCandidate(address, source: .configured, at: now.boot)
             }
+            seedDHT(addresses, at: now)
             runPaths(at: now, into: &actions)
+        case .dhtBootstrap(let addresses):
+            addDHTBootstrap(addresses, at: now, into: &actions)
         case .host(let report):
             hostReported(report, at: now, into: &actions)
         case .command(let command):
@@ -174,6 +180,7 @@ package struct Node {
         if let deadline, deadline <= now.boot {
             runTimers(at: now, into: &actions)
         }
+        dht?.agent.setAlone(!members.values.contains { $0.isConnected }, at: now.boot)
     }
 
     /// Mixes kernel entropy into the generator; the interpreter does it now and then.
@@ -185,7 +192,8 @@ package struct Node {
     package var deadline: BootInstant? {
         var result: BootInstant? = nextSearch
         for candidate in [
-            tunnels.deadline, paths.deadline, discovery?.deadline, ledger.deadline, swim.deadline,
+            tunnels.deadline, paths.deadline, discovery?.deadline, dht?.deadline, ledger.deadline,
+            swim.deadline,
             founding.deadline, leases.deadline, cluster.deadline,
             pendingPings.values.map(\.deadline).min(), pathMTUDeadline,
         ] {
@@ -206,6 +214,7 @@ package struct Node {
                 discovery.timeout(at: now.boot, random: &random, into: &results)
             }
         }
+        if let due = dht?.deadline, due <= now.boot { runDHT(at: now, into: &actions) }
         if let due = ledger.deadline, due <= now.boot {
             withLedger(at: now, into: &actions) { ledger, random, results in
                 ledger.timeout(at: now.boot, random: &random, into: &results)

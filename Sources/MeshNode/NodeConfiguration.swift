@@ -32,6 +32,7 @@ package struct NodeConfiguration: Sendable {
     /// IPv4 blocks that this machine reaches otherwise; an overlapping plan keeps it IPv6-only.
     package var localRoutes: [IPPrefix]
     package var usesLocalDiscovery: Bool
+    package var dht: DHTChoice
     package var zone: String
     package var clusterKind: DatastoreKind
     package var clusterRole: RoleWish
@@ -58,6 +59,7 @@ package struct NodeConfiguration: Sendable {
         fixedIPv4 = nil
         localRoutes = []
         usesLocalDiscovery = true
+        dht = .off
         zone = "\(token.name).internal"
         clusterKind = .none
         clusterRole = .auto
@@ -109,14 +111,16 @@ package struct RestoredState: Sendable {
     package var ledgerEntries: [[UInt8]]
     package var timestamp: TAI64N?
     package var peerCache: [UInt8]?
+    package var dhtContacts: [UInt8]?
 
     package init(
         founding: [UInt8]? = nil, ledgerEntries: [[UInt8]] = [], timestamp: TAI64N? = nil,
-        peerCache: [UInt8]? = nil
+        peerCache: [UInt8]? = nil, dhtContacts: [UInt8]? = nil
     ) {
         self.founding = founding
         self.ledgerEntries = ledgerEntries
         self.timestamp = timestamp
         self.peerCache = peerCache
+        self.dhtContacts = dhtContacts
     }
 }

@@ -23,6 +23,8 @@ package enum NodeInput: Sendable {
     case interfaces([LocalInterface])
     /// Addresses where members may be, given by the user.
     case candidates([SocketAddress])
+    /// Addresses where nodes of the DHT may be.
+    case dhtBootstrap([SocketAddress])
     /// A datastore command came to an end.
     case host(HostReport)
     /// Somebody asks for something.
@@ -97,6 +99,8 @@ package enum DurableRecord: Sendable {
     case timestamp(TAI64N)
     /// Addresses of members, for the next start; need not be durable at once.
     case peerCache([UInt8])
+    /// Nodes of the DHT, for the next start; need not be durable at once.
+    case dhtContacts([UInt8])
 }
 
 package enum LogLevel: String, Sendable {

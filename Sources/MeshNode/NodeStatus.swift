@@ -31,6 +31,7 @@ package struct NodeStatus: Sendable {
     package var observed: [SocketAddress]
     /// What is wrong with this node's membership.
     package var warnings: [String]
+    package var dht: DHTSummary
 }
 
 package struct MemberStatus: Sendable {
@@ -74,7 +75,7 @@ extension Node {
             leaseVoters: leases.voters, leaseEpoch: leases.voterEpoch,
             meshID: configuration.token.meshID, names: names, drops: drops,
             natBehaviour: paths.natBehaviour, observed: paths.observedAddresses,
-            warnings: warnings)
+            warnings: warnings, dht: dhtSummary)
     }
 
     /// Finds a member by node id, an unambiguous beginning of one, hostname or overlay address.
@@ -126,6 +127,7 @@ extension Node {
         leases.fingerprint(into: &fingerprint)
         cluster.fingerprint(into: &fingerprint)
         discovery?.fingerprint(into: &fingerprint)
+        dht?.agent.fingerprint(into: &fingerprint)
         fingerprint.mix(ipv4?.description ?? "-")
         fingerprint.mix(UInt64(addressStrength.rawValue))
         fingerprint.mix(nextSearch)

@@ -15,7 +15,7 @@ import NetAddress
 ///
 /// A pong is not longer than 18 bytes more than its ping and goes only to a member that proved its
 /// key with a message that is no replay.
-enum ProbeMessage: Hashable {
+package enum ProbeMessage: Hashable {
     case ping(id: UInt64)
     case pong(id: UInt64, observed: SocketAddress)
     case callMe(CallMe)
@@ -24,19 +24,25 @@ enum ProbeMessage: Hashable {
     case relayRefused(to: NodeID)
 
     /// Where the sender may be reached, for both ends to knock at once.
-    struct CallMe: Hashable {
-        var isAnswer: Bool
+    package struct CallMe: Hashable {
+        package var isAnswer: Bool
         /// By how much the sender's NAT counts ports up from flow to flow; 0 if it is not known to.
-        var portStep: Int8
-        var candidates: [SocketAddress]
+        package var portStep: Int8
+        package var candidates: [SocketAddress]
+
+        package init(isAnswer: Bool, portStep: Int8, candidates: [SocketAddress]) {
+            self.isAnswer = isAnswer
+            self.portStep = portStep
+            self.candidates = candidates
+        }
 
         /// A machine with more addresses names its likeliest ones.
         static let limit = 16
     }
 
-    static func isProbe(_ body: [UInt8]) -> Bool { body.first.map { $0 >= 0x80 } ?? false }
+    package static func isProbe(_ body: [UInt8]) -> Bool { body.first.map { $0 >= 0x80 } ?? false }
 
-    func encode() -> [UInt8] {
+    package func encode() -> [UInt8] {
         var writer = ByteWriter(capacity: 64)
         switch self {
         case .ping(let id):
@@ -66,7 +72,8 @@ enum ProbeMessage: Hashable {
         return writer.bytes
     }
 
-    init(decoding body: [UInt8]) throws(DecodingFailure) {
+    /// - Throws: on anything that ``encode()`` does not write.
+    package init(decoding body: [UInt8]) throws(DecodingFailure) {
         var reader = ByteReader(body)
         switch try reader.readByte() {
         case 0x80:

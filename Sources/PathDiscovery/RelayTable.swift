@@ -2,16 +2,18 @@ import MeshBase
 import NetAddress
 
 /// The channels that this node carries for pairs of other members.
-struct RelayTable {
-    struct Channel: Hashable {
-        var first: NodeID
-        var second: NodeID
+package struct RelayTable {
+    package struct Channel: Hashable {
+        package var first: NodeID
+        package var second: NodeID
         /// When one of the ends last asked for it.
         var renewedAt: BootInstant
     }
 
-    private(set) var channels: [UInt32: Channel] = [:]
+    package private(set) var channels: [UInt32: Channel] = [:]
     private var byPair: [Pair: UInt32] = [:]
+
+    package init() {}
 
     struct Pair: Hashable {
         var low: NodeID
@@ -27,10 +29,10 @@ struct RelayTable {
     /// Pairs at once; with the default rate each still gets 10 kbit/s.
     static let limit = 1_024
     /// Of one member, so that nobody takes all.
-    static let limitPerMember = 64
+    package static let limitPerMember = 64
 
     /// The channel of the pair, new or renewed; `nil` when there is no room.
-    mutating func open(
+    package mutating func open(
         _ first: NodeID, _ second: NodeID, at now: BootInstant, random: inout SeededGenerator
     ) -> UInt32? {
         let pair = Pair(first, second)
@@ -53,7 +55,7 @@ struct RelayTable {
     }
 
     /// Whether a channel ended.
-    mutating func expire(at now: BootInstant) -> Bool {
+    package mutating func expire(at now: BootInstant) -> Bool {
         let old = channels.filter { now - $0.value.renewedAt >= Self.lifetime }
         for (channel, ends) in old {
             channels[channel] = nil

@@ -302,6 +302,12 @@ package actor NodeRuntime {
         publish()
     }
 
+    /// Feeds addresses where nodes of the DHT may be.
+    package func addDHTBootstrap(_ addresses: [SocketAddress]) {
+        step(.dhtBootstrap(addresses))
+        publish()
+    }
+
     package func member(named text: String) -> NodeID? {
         node.member(named: text)
     }

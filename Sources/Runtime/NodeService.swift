@@ -22,7 +22,7 @@ package final class NodeService: Service {
     private let integration: ResolverIntegration?
     private let first: FirstActions
     private let executor: any HostExecuting
-    private let settings: NodeSettings
+    let settings: NodeSettings
     private let logger: Logger
 
     /// Makes the executor of datastore commands: from the state directory's path, the key that
@@ -82,6 +82,7 @@ package final class NodeService: Service {
         configuration.fixedIPv4 = settings.fixedIPv4
         configuration.localRoutes = NetworkWatcher.localRoutes(except: device?.name)
         configuration.usesLocalDiscovery = settings.usesLocalDiscovery
+        configuration.dht = settings.dht
         if let zone = settings.zone { configuration.zone = zone }
         configuration.clusterKind = settings.clusterKind
         configuration.clusterRole = settings.clusterRole
@@ -149,6 +150,7 @@ package final class NodeService: Service {
                     try await Task.sleep(for: .seconds(10))
                     StartupMemory.release()
                 }
+                group.addTask { [self] in try await resolveDHTBootstrap() }
                 let failure: String? = try await withCheckedThrowingContinuation { done in
                     do throws(SystemCallError) {
                         try WorkerThread(name: "evpn-control") {

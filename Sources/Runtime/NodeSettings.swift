@@ -19,6 +19,9 @@ package struct NodeSettings: Sendable {
     /// Host names or addresses with ports.
     package var peers: [(host: String, port: UInt16)]
     package var usesLocalDiscovery: Bool
+    package var dht: DHTChoice
+    /// Host names or addresses with ports of nodes of the DHT.
+    package var dhtBootstrap: [(host: String, port: UInt16)]
     /// Packet threads; 0 leaves their number to the machine.
     package var shards: Int
     package var names: NameService
@@ -48,6 +51,8 @@ package struct NodeSettings: Sendable {
         self.hostname = hostname
         peers = []
         usesLocalDiscovery = true
+        dht = DHTChoice(mode: token.dht)
+        dhtBootstrap = []
         shards = 0
         names = .overlay
         clusterKind = .none

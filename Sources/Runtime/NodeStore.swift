@@ -17,6 +17,7 @@ import WireGuard
 ///     ledger        entries, appended
 ///     timestamp     the newest handshake stamp that may be used
 ///     peers, port   where members were, and the UDP port
+///     dht           where nodes of the DHT were
 final class NodeStore {
     let directory: StateDirectory
     private let founding: RegisterFile
@@ -25,6 +26,7 @@ final class NodeStore {
     private let ledger: LedgerFile
     private let timestamp: AtomicFile
     private let peers: AtomicFile
+    private let dhtContacts: AtomicFile
     let membership: AtomicFile
     private(set) var restored = RestoredState()
     /// Whether the ledger's file holds much that is dead.
@@ -73,6 +75,8 @@ final class NodeStore {
             name: "timestamp", kind: FileKind(tag: "EVts", version: 1), limit: 64, in: directory)
         peers = AtomicFile(
             name: "peers", kind: FileKind(tag: "EVpe", version: 1), limit: 4_096, in: directory)
+        dhtContacts = AtomicFile(
+            name: "dht", kind: FileKind(tag: "EVdh", version: 1), limit: 8_192, in: directory)
         restored.founding = founding.value
         restored.leases = leases.value
         restored.leaseVoters = try leaseVoters.load()?.payload
@@ -82,6 +86,7 @@ final class NodeStore {
             restored.timestamp = try? TAI64N(from: &reader)
         }
         restored.peerCache = try peers.load()?.payload
+        restored.dhtContacts = try? dhtContacts.load()?.payload
     }
 
     private static func register(
@@ -109,6 +114,8 @@ final class NodeStore {
             try timestamp.store(stamp.bytes)
         case .peerCache(let bytes):
             try peers.store(bytes)
+        case .dhtContacts(let bytes):
+            try dhtContacts.store(bytes)
         }
     }
 

@@ -15,6 +15,7 @@ struct SimulatedDisk {
     var ledgerShrank = false
     var timestamp: TAI64N?
     var peerCache: [UInt8]?
+    var dhtContacts: [UInt8]?
     var datastore = LocalDatastore.none
 
     init(identitySeed: UInt64) {
@@ -35,6 +36,7 @@ struct SimulatedDisk {
         case .ledgerShrank: ledgerShrank = true
         case .timestamp(let stamp): timestamp = stamp
         case .peerCache(let bytes): peerCache = bytes
+        case .dhtContacts(let bytes): dhtContacts = bytes
         }
     }
 
@@ -44,7 +46,7 @@ struct SimulatedDisk {
     var restored: RestoredState {
         var state = RestoredState(
             founding: founding, ledgerEntries: ledgerEntries, timestamp: timestamp,
-            peerCache: peerCache)
+            peerCache: peerCache, dhtContacts: dhtContacts)
         state.leases = leases
         state.leaseVoters = leaseVoters
         return state

@@ -12,6 +12,7 @@ final class SimulatedMachine {
     let token: NetworkToken
     let role: RoleWish
     let usesLocalDiscovery: Bool
+    var usesDHT = false
     var address: SocketAddress
     var disk: SimulatedDisk
     var node: Node?
@@ -77,6 +78,7 @@ final class SimulatedMachine {
         configuration.clusterKind = token.policy == nil ? .none : .etcd
         configuration.clusterRole = role
         configuration.usesLocalDiscovery = usesLocalDiscovery
+        configuration.dht = DHTChoice(mode: usesDHT ? .private : .off)
         configuration.hasClusterData = disk.datastore != .none
         node = Node(
             configuration: configuration, restored: disk.restored, seed: seed, at: clock.now(now),

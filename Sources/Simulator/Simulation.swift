@@ -49,6 +49,7 @@ package final class Simulation {
                     index: index, identitySeed: random.next(), token: token.token,
                     role: index >= options.machines - options.agents ? .agent : .auto,
                     usesLocalDiscovery: options.usesLocalDiscovery))
+            machines[index].usesDHT = options.usesDHT
             queue.add(.start(machine: index), at: now + delay)
         }
         scheduleFaults()
@@ -146,7 +147,9 @@ package final class Simulation {
         tell("\(machine.name) starts")
         carryOut(actions, of: machine)
         step(machine, .interfaces([machine.interface]))
-        if !machine.usesLocalDiscovery, machine.index != 0 {
+        if machine.usesDHT {
+            step(machine, .dhtBootstrap([machines[0].address]))
+        } else if !machine.usesLocalDiscovery, machine.index != 0 {
             step(machine, .candidates([machines[0].address]))
         }
     }

@@ -17,6 +17,9 @@ package struct SimulationOptions: Sendable {
     package var ipv4Plan = IPPrefix(.v4(0x0A01_0000), length: 16)
     /// Without local discovery every machine is told the address of the first one.
     package var usesLocalDiscovery = true
+    /// Machines look for each other with the DHT among members; all they are told is that the
+    /// first one is a node of it.
+    package var usesDHT = false
     /// Machines start at random moments of this span.
     package var startSpread: Duration = .seconds(3)
     package var faults = FaultPlan()

@@ -29,10 +29,19 @@ struct NodeControl: ControlHandle {
                 port: Int(status.port), version: EdgeVPNCommand.version,
                 warnings: status.warnings.isEmpty ? nil : status.warnings),
             peers: status.peers.map { peerModel($0, names: status.names) },
-            cluster: clusterModel(status))
+            cluster: clusterModel(status), dht: dhtModel(status.dht))
         if status.natBehaviour != .unknown { model.node.nat = status.natBehaviour.rawValue }
         if !status.observed.isEmpty { model.node.observed = status.observed.map { "\($0)" } }
         return model
+    }
+
+    private func dhtModel(_ dht: DHTSummary) -> DHTModel {
+        DHTModel(
+            mode: "\(dht.mode)", nodesIPv4: dht.status.nodesIPv4, nodesIPv6: dht.status.nodesIPv6,
+            reachable: dht.status.isServing,
+            observedIPv4: dht.status.observedIPv4.map { "\($0)" },
+            observedIPv6: dht.status.observedIPv6.map { "\($0)" },
+            storedItems: dht.status.storedItems, storedPeers: dht.status.storedPeers)
     }
 
     func clusterStatus() async -> ClusterStatusModel {

@@ -134,6 +134,8 @@ enum NodeLauncher {
         settings.shards = config.shards
         settings.peers = config.peers.map { ($0.host, $0.port) }
         settings.usesLocalDiscovery = config.usesMulticastDNS
+        settings.dht = dhtChoice(config, token: token)
+        settings.dhtBootstrap = config.dhtBootstrap.map { ($0.host, $0.port) }
         settings.names =
             switch config.dns {
             case .overlay: .overlay
@@ -178,6 +180,17 @@ private struct LocalExecutor: HostExecuting {
 
     func execute(_ command: HostCommand) { executor.execute(command) }
     func shutDown() { executor.shutDown() }
+}
+
+private func dhtChoice(_ config: NodeConfig, token: NetworkToken) -> DHTChoice {
+    let mode: DHTMode =
+        switch config.dht {
+        case nil: token.dht
+        case .off: .off
+        case .private: .private
+        case .public: .public
+        }
+    return DHTChoice(mode: mode, isPlain: config.isDHTPlain)
 }
 
 /// The API as a part of the program that ends with the others.

@@ -36,9 +36,14 @@ struct UpCommand: AsyncParsableCommand {
         help: ArgumentHelp(
             "Where members may be found; may be repeated.", valueName: "host:port"))
     var peer: [String] = []
-    @Option(name: .long, help: "off; private and public are not part of this version.")
+    @Option(name: .long, help: "Find members by DHT: off, private, public. Default: the token's.")
     var dht: String?
-    @Option(name: .long, help: .hidden) var dhtBootstrap: [String] = []
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Nodes of the DHT to begin with; may be repeated.", valueName: "host:port"))
+    var dhtBootstrap: [String] = []
+    @Flag(inversion: .prefixedNo, help: .hidden) var dhtPlain: Bool?
     @Flag(inversion: .prefixedNo, help: "Find members on the LAN by multicast DNS.")
     var mdns: Bool?
     @Option(
@@ -161,7 +166,8 @@ struct UpCommand: AsyncParsableCommand {
         let single: [(NodeOption, String?)] = [
             (.token, token.token), (.tokenFile, token.tokenFile), (.stateDirectory, stateDir),
             (.interface, interface), (.address, address), (.hostname, hostname),
-            (.listen, listen), (.dht, dht), (.mdns, mdns.map { "\($0)" }), (.dns, dns),
+            (.listen, listen), (.dht, dht),
+            (.dhtPlain, dhtPlain.map { "\($0)" }), (.mdns, mdns.map { "\($0)" }), (.dns, dns),
             (.dnsZone, dnsZone), (.dnsIntegration, dnsIntegration),
             (.dnsQueryLog, dnsQueryLog.map { "\($0)" }), (.api, api), (.relay, relay),
             (.shards, shards), (.cluster, cluster), (.role, role), (.initSystem, initSystem),

@@ -139,13 +139,29 @@ struct NodeConfigTests {
     }
 
     @Test(arguments: [
-        (NodeOption.dht, "public"), (.dht, "private"), (.dhtBootstrap, "a:1"),
-        (.cluster, "k0s"), (.cluster, "exec:/bin/hook"), (.initSystem, "openrc"),
+        (NodeOption.cluster, "k0s"), (.cluster, "exec:/bin/hook"), (.initSystem, "openrc"),
     ])
     func anOptionWithoutEffectIsRefusedNotIgnored(_ option: NodeOption, _ value: String) {
         let found = problems(flags: [option: [value]])
         #expect(found.count == 1)
         #expect(found.first?.contains("has no effect") == true)
+    }
+
+    @Test func theDHTIsChosenAndBegunWith() throws {
+        let config = try resolve(flags: [
+            .dht: ["private"], .dhtBootstrap: ["a.example:1", "10.0.0.1:6881"],
+            .dhtPlain: ["true"],
+        ])
+        #expect(config.dht == .private && config.isDHTPlain)
+        #expect(config.dhtBootstrap.map(\.description) == ["a.example:1", "10.0.0.1:6881"])
+        #expect(try resolve(flags: [:]).dht == nil)
+    }
+
+    @Test func plainKRPCIsForPrivateNetworks() {
+        let found = problems(flags: [.dht: ["public"], .dhtPlain: ["true"]])
+        #expect(found.count == 1 && found.first?.hasPrefix("--dht-plain: ") == true)
+        let useless = problems(flags: [.dht: ["off"], .dhtBootstrap: ["a:1"]])
+        #expect(useless.count == 1 && useless.first?.hasPrefix("--dht-bootstrap: ") == true)
     }
 
     @Test(arguments: [

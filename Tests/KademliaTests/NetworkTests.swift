@@ -48,7 +48,7 @@ struct NetworkTests {
     func theyConvergeAndKeepValues(_ loss: Double, _ seed: UInt64) throws {
         var dht = network(50, loss: loss, seed: seed)
         let hasConverged = dht.run(until: dht.now + .seconds(60)) { dht in
-            dht.agents.values.allSatisfy { $0.node.nodeCount >= 20 }
+            dht.agents.values.allSatisfy { $0.node.nodeCount >= 8 }
         }
         let fewest = dht.agents.values.map(\.node.nodeCount).min() ?? 0
         #expect(hasConverged, "the least known node knows \(fewest) after a minute")
@@ -58,7 +58,7 @@ struct NetworkTests {
         #expect(first.walk.item == nil)
         let item = MutableItem(signing: .text("one"), with: signer, salt: [], sequence: 1)
         let storing = try put(.mutable(item), after: first.operation, &dht, 7)
-        #expect(storing.stored >= 6, "\(storing)")
+        #expect(storing.stored >= 5, "\(storing)")
         for index in stride(from: 0, to: 50, by: 5) {
             let read = try get(&dht, index)
             #expect(read.walk.item == item, "node \(index) read \(read.walk)")
@@ -118,8 +118,7 @@ struct NetworkTests {
     @Test func aNodeIsForgottenWhenItIsGone() {
         var dht = network(10, loss: 0, seed: 7)
         dht.run(for: .seconds(30))
-        dht.agents[place(4)] = nil
-        dht.farSide = [place(4)]
+        dht.remove(place(4))
         let isForgotten = dht.run(until: dht.now + .seconds(3_600)) { dht in
             dht.agents.filter { $0.key != place(4) }.values.allSatisfy { agent in
                 !agent.node.contacts(.v4).contains { $0.address == place(4) }

@@ -121,7 +121,7 @@ struct RendezvousTests {
                 hasFound($0, newcomer, 101) || hasFound($0, newcomer, 102)
             }
             #expect(haveMet, "hour \(hour)")
-            dht.agents[place(newcomer)] = nil
+            dht.remove(place(newcomer))
         }
     }
 

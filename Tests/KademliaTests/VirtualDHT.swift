@@ -64,6 +64,12 @@ struct VirtualDHT {
         deadlines[address] = agent.deadline
     }
 
+    /// Switches a machine off.
+    mutating func remove(_ address: SocketAddress) {
+        agents[address] = nil
+        deadlines[address] = nil
+    }
+
     /// Lets a machine do something now.
     @discardableResult
     mutating func with<Result>(

@@ -203,8 +203,18 @@ struct MeshStatus: Decodable, Sendable {
         var rxBytes: Int?
     }
 
+    struct DHT: Decodable, Sendable {
+        var mode: String
+        var nodesIPv4: Int
+        var reachable: Bool
+        var observedIPv4: String?
+        var storedItems: Int
+        var storedPeers: Int
+    }
+
     var node: Node
     var peers: [Peer]
+    var dht: DHT?
 }
 
 // MARK: - Measuring
