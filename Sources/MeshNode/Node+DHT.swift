@@ -1,4 +1,5 @@
 import Kademlia
+import Membership
 import MeshBase
 import NetAddress
 import PathDiscovery
@@ -172,7 +173,7 @@ extension Node {
     /// Who answers inside the envelope is a member. The first few are worth a knock; they know the
     /// others.
     private mutating func consider(_ contact: NodeContact, at now: Now) -> Bool {
-        guard dht?.envelope != nil, members.count < Node.ringNeighbours else { return false }
+        guard dht?.envelope != nil, members.count < SessionGraph.completeUpTo else { return false }
         paths.addCandidate(contact.address, source: .member, at: now.boot)
         return true
     }
