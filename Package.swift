@@ -132,9 +132,11 @@ let package = Package(
         .target(
             name: "NamesFuzzing", dependencies: ["DNS", "MeshBase", "NetAddress"],
             path: "Tests/FuzzTests/Names", swiftSettings: settings),
+        tests("TransportTests", ["Transport"]),
         tests("FuzzTests", ["NamesFuzzing"], exclude: ["Names", "Corpus"]),
         tests("MembershipTests", values + ["Membership"]),
         tests("LedgerTests", values + ["Ledger"]),
+        tests("ScaleTests", values + ["Ledger", "Membership"]),
         tests("ConsensusTests", ["Consensus", "MeshBase", "Cryptography"]),
         tests("ClusterPlanTests", values + ["ClusterPlan"]),
         tests("LinuxIOTests", values + ["LinuxIO", "CLinux"]),

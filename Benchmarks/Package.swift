@@ -5,7 +5,6 @@ import PackageDescription
 let package = Package(
     name: "Benchmarks",
     targets: [
-        .executableTarget(name: "run", swiftSettings: [.treatAllWarnings(as: .error)]),
-        .executableTarget(name: "names", swiftSettings: [.treatAllWarnings(as: .error)]),
+        .executableTarget(name: "run", swiftSettings: [.treatAllWarnings(as: .error)])
     ]
 )

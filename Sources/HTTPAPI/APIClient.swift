@@ -78,6 +78,22 @@ package struct APIClient: Sendable {
         return try await ask("GET", path, as: [LedgerEntryModel].self)
     }
 
+    /// Waits for a change behind `revision`, and returns all entries of `bucket` and `key`.
+    package func watchLedger(
+        bucket: String?, key: String?, after revision: UInt64?, timeoutMilliseconds: Int
+    ) async throws(APIClientFailure) -> LedgerWatchModel {
+        let parts = [bucket, key].compactMap { $0.map(percentEncode) }
+        var path = (["/v1/watch"] + parts).joined(separator: "/")
+        path += "?timeoutMs=\(timeoutMilliseconds)"
+        if let revision { path += "&after=\(revision)" }
+        return try await ask("GET", path, as: LedgerWatchModel.self)
+    }
+
+    package func adoptLedgerEntry(_ entry: [UInt8]) async throws(APIClientFailure) {
+        let body = try encode(SignedEntryModel(entry: entry))
+        _ = try await ask("POST", "/v1/withdrawals", body: body, as: [String: String].self)
+    }
+
     package func putLedgerEntry(bucket: String, key: String, value: [UInt8])
         async throws(APIClientFailure) -> LedgerEntryModel
     {

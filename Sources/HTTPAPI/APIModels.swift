@@ -30,11 +30,14 @@ package struct NodeModel: Codable, Hashable, Sendable {
     package var nat: String?
     /// Where other members see this one, the newest first, as `address:port`.
     package var observed: [String]?
+    /// What a person has to do something about, such as a second machine with this identity.
+    package var warnings: [String]?
 
     package init(
         id: String, hostname: String, ipv4: String? = nil, ipv6: String? = nil, port: Int? = nil,
-        version: String
+        version: String, warnings: [String]? = nil
     ) {
+        self.warnings = warnings
         self.id = id
         self.hostname = hostname
         self.ipv4 = ipv4
@@ -368,6 +371,61 @@ package struct LedgerEntryModel: Codable, Hashable, Sendable {
         self.version = version
         value = String(validating: bytes, as: UTF8.self)
         valueBase64 = value == nil ? encodeBase64(bytes) : nil
+    }
+}
+
+/// The answer of a watch: everything that is asked for, and where to go on.
+package struct LedgerWatchModel: Codable, Hashable, Sendable {
+    package var revision: UInt64
+    package var entries: [LedgerEntryModel]
+
+    package init(revision: UInt64, entries: [LedgerEntryModel]) {
+        self.revision = revision
+        self.entries = entries
+    }
+}
+
+/// One step of `ledger watch --json`, a line each.
+package struct LedgerChangeModel: Codable, Hashable, Sendable {
+    package enum Event: String, Codable, Hashable, Sendable {
+        /// Written, or there when the watch began.
+        case put
+        /// Withdrawn, or ended with its owner.
+        case delete
+    }
+
+    package var event: Event
+    package var entry: LedgerEntryModel
+
+    package init(event: Event, entry: LedgerEntryModel) {
+        self.event = event
+        self.entry = entry
+    }
+
+    /// What leads from `former` to `present`, sorted by name: puts first.
+    package static func changes(from former: [LedgerEntryModel], to present: [LedgerEntryModel])
+        -> [LedgerChangeModel]
+    {
+        let before = Set(former)
+        let names = Set(present.map(\.name))
+        return present.filter { !before.contains($0) }.map {
+            LedgerChangeModel(event: .put, entry: $0)
+        }
+            + former.filter { !names.contains($0.name) }
+            .map { LedgerChangeModel(event: .delete, entry: $0) }
+    }
+}
+
+extension LedgerEntryModel {
+    fileprivate var name: [String] { [bucket, key, owner] }
+}
+
+/// The body of a withdrawal: the signed entry.
+package struct SignedEntryModel: Codable, Hashable, Sendable {
+    package var entryBase64: String
+
+    package init(entry: [UInt8]) {
+        entryBase64 = encodeBase64(entry)
     }
 }
 

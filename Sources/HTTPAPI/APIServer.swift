@@ -39,7 +39,7 @@ package struct APIServer: Sendable {
 
     /// Starts listening.
     ///
-    /// A unix socket gets mode 0660 in a directory that is made with 0750 when it is missing; a
+    /// A unix socket gets mode 0600 in a directory that is made with 0700 when it is missing; a
     /// socket file that nobody listens on is replaced.
     package static func bind(to address: APIAddress, control: any ControlHandle) async throws
         -> APIServer
@@ -66,7 +66,7 @@ package struct APIServer: Sendable {
                     APIServer.configure(channel)
                 }
             }
-            try FileManager.default.setAttributes([.posixPermissions: 0o660], ofItemAtPath: path)
+            try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: path)
             self.address = address
         case .tcp(let socket):
             listener = try await naming(address) {
@@ -203,7 +203,7 @@ private func prepareSocket(_ path: String, _ group: any EventLoopGroup) async th
         do {
             try files.createDirectory(
                 atPath: "/\(directory)", withIntermediateDirectories: true,
-                attributes: [.posixPermissions: 0o750])
+                attributes: [.posixPermissions: 0o700])
         } catch {
             throw APIListenFailure(
                 message: "the API's directory /\(directory) cannot be made",

@@ -60,6 +60,13 @@ package protocol ControlHandle: Sendable {
     func putLedgerEntry(bucket: String, key: String, value: [UInt8]) async throws(ControlFailure)
         -> LedgerEntryModel
 
+    /// Waits until the ledger has another revision than `revision`, at most so long, and returns
+    /// the present one. Revisions of one run of the node only compare for equality.
+    func ledgerRevision(after revision: UInt64?, timeoutMilliseconds: Int) async -> UInt64
+
+    /// Takes in an entry that the mesh's root key signed, and spreads it.
+    func adoptLedgerEntry(_ encoded: [UInt8]) async throws(ControlFailure)
+
     /// Withdraws this node's own entry; entries of other owners stay.
     func deleteLedgerEntry(bucket: String, key: String) async throws(ControlFailure)
 }

@@ -58,6 +58,8 @@ package struct APIResponse: Hashable, Sendable {
 ///     POST   /v1/ping                 PingRequestModel -> PingModel
 ///     GET    /v1/ledger[/BUCKET]      [LedgerEntryModel]
 ///     GET    /v1/ledger/BUCKET/KEY    [LedgerEntryModel], one per owner
+///     GET    /v1/watch[/BUCKET[/KEY]] LedgerWatchModel; ?after=REVISION&timeoutMs=MS waits for news
+///     POST   /v1/withdrawals          SignedEntryModel -> {}
 ///     PUT    /v1/ledger/BUCKET/KEY    LedgerWriteModel -> LedgerEntryModel
 ///     DELETE /v1/ledger/BUCKET/KEY    {}
 package struct Routes: Sendable {
@@ -123,6 +125,17 @@ package struct Routes: Sendable {
             try require("GET", request)
             let bucket = parts.count == 3 ? parts[2] : nil
             return APIResponse(await control.ledgerEntries(bucket: bucket))
+        case ("watch", 2...4):
+            try require("GET", request)
+            return APIResponse(try await watch(request, Array(parts.dropFirst(2))))
+        case ("withdrawals", 2):
+            try require("POST", request)
+            let body = try decode(SignedEntryModel.self, from: request)
+            guard let entry = decodeBase64(body.entryBase64) else {
+                throw invalid("entryBase64 is not base64", fix: "use `edgevpn-swift withdraw`")
+            }
+            try await control.adoptLedgerEntry(entry)
+            return APIResponse([String: String]())
         case ("ledger", 4):
             return try await ledgerEntry(request, bucket: parts[2], key: parts[3])
         default:
@@ -138,6 +151,42 @@ package struct Routes: Sendable {
                 "timeoutMs is \(timeout)", fix: "give a number of milliseconds from 1 to 60000")
         }
         return try await control.ping(wanted.node, timeoutMilliseconds: timeout)
+    }
+
+    private func watch(_ request: APIRequest, _ name: [String]) async throws(ControlFailure)
+        -> LedgerWatchModel
+    {
+        let query = try parameters(of: request, known: ["after", "timeoutMs"])
+        let timeout = query["timeoutMs"] ?? 30_000
+        guard (0...60_000).contains(timeout) else {
+            throw invalid("timeoutMs is \(timeout)", fix: "give 0 to 60000 milliseconds")
+        }
+        let revision = await control.ledgerRevision(
+            after: query["after"], timeoutMilliseconds: Int(timeout))
+        let entries = await control.ledgerEntries(bucket: name.first)
+        return LedgerWatchModel(
+            revision: revision,
+            entries: name.count < 2 ? entries : entries.filter { $0.key == name[1] })
+    }
+
+    /// The numbers behind the question mark; every other parameter is an error.
+    private func parameters(of request: APIRequest, known: Set<String>) throws(ControlFailure)
+        -> [String: UInt64]
+    {
+        var result: [String: UInt64] = [:]
+        guard let mark = request.target.firstIndex(of: "?") else { return result }
+        for pair in request.target[request.target.index(after: mark)...].split(separator: "&") {
+            let parts = pair.split(separator: "=", maxSplits: 1)
+            guard parts.count == 2, known.contains(String(parts[0])),
+                let number = UInt64(parts[1])
+            else {
+                throw invalid(
+                    "the parameter \(pair.prefix(40)) is not known or not a number",
+                    fix: "known here: \(known.sorted().joined(separator: ", "))")
+            }
+            result[String(parts[0])] = number
+        }
+        return result
     }
 
     private func ledgerEntry(_ request: APIRequest, bucket: String, key: String)

@@ -77,6 +77,9 @@ package struct LedgerEntry: Hashable, Sendable {
     package var key: String { id.key }
     package var owner: NodeID { id.owner }
 
+    /// Whether it counts against what users may take.
+    var isUsers: Bool { BucketPolicy.of(bucket).writer == .user }
+
     package static let bucketLimit = 32
     package static let keyLimit = 128
     package static let valueLimit = 4_096
@@ -96,6 +99,15 @@ package struct LedgerEntry: Hashable, Sendable {
         isTombstone = value == nil
         self.value = value ?? []
         signature = signer.sign(Self.signedBytes(fields: fields, meshID: meshID))
+    }
+
+    /// Signs what the mesh's root says, for any node to take in. It accumulates, so that one
+    /// version is enough; the key names the content.
+    package static func policy(key: String, value: [UInt8], meshID: [UInt8], rootKey: SigningKey)
+        -> LedgerEntry
+    {
+        let id = LedgerKey(bucket: "policy", key: key, owner: rootKey.publicKey)
+        return LedgerEntry(signing: id, version: 1, value: value, meshID: meshID, with: rootKey)
     }
 
     /// The encoding for wire and disk.

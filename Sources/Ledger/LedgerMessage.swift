@@ -58,6 +58,7 @@ enum LedgerMessage: Hashable, Sendable {
 
     /// Bytes of a digest before its items.
     static let digestHead = 9
+    static let offersPerMessage = (LedgerLimits.messageBytes - 2) / LargeEntry.encodedCount
     /// Owners in one request for owners.
     static let wantedOwners = 148
 
@@ -143,7 +144,7 @@ enum LedgerMessage: Hashable, Sendable {
     }
 }
 
-/// An entry too long for one message, by hash; its bytes are pulled in chunks.
+/// An entry by its hash: too long for one message, or news; its bytes are pulled in chunks.
 struct LargeEntry: Hashable, Sendable {
     let owner: NodeID
     let hash: Bytes32

@@ -52,16 +52,42 @@ extension LedgerState {
 
     private func objection(to stored: StoredEntry) -> LedgerDropReason? {
         let entry = stored.entry
-        if entry.id.isCertificate {
+        guard entry.id.isAllowed(valueCount: entry.value.count, root: configuration.root) else {
+            return .policy
+        }
+        if entry.owner == configuration.root {
+            // The root's word only accumulates.
+            guard !entry.isTombstone, configuration.policyVerifier(entry.value) else {
+                return .policy
+            }
+        } else if entry.id.isCertificate {
             guard !entry.isTombstone, configuration.certificateVerifier(entry.value) == entry.owner
             else { return .certificate }
         } else if held(.certificate(of: entry.owner)) == nil {
             return .noCertificate
         }
-        guard held(entry.id) != nil || entryCount < LedgerLimits.entries else {
-            return .ledgerFull
-        }
+        guard hasRoom(for: entry) else { return .ledgerFull }
         return entry.isSigned(meshID: configuration.meshID) ? nil : .signature
+    }
+
+    /// Whether the ledger as a whole has room for `entry` in the place of its former write. What
+    /// shrinks always has.
+    func hasRoom(for entry: LedgerEntry) -> Bool {
+        let former = held(entry.id)?.entry
+        let growth = entry.encodedCount - (former?.encodedCount ?? 0)
+        guard former != nil || entryCount < LedgerLimits.entries else { return false }
+        guard growth > 0 else { return true }
+        return byteCount + growth <= LedgerLimits.bytes
+            && (!entry.isUsers || userByteCount + growth <= LedgerLimits.userBytes)
+    }
+
+    /// Counts an entry in, or out with `sign` -1.
+    private mutating func count(_ entry: LedgerEntry, _ sign: Int, in record: inout OwnerRecord) {
+        let bytes = sign * entry.encodedCount
+        record.byteCount += bytes
+        byteCount += bytes
+        entryCount += sign
+        if entry.isUsers { userByteCount += bytes }
     }
 
     /// An entry of an earlier life of this node, newer than what this life knows: the counter
@@ -82,6 +108,9 @@ extension LedgerState {
             return .rejected(.ownerFull)
         }
         counter = max(counter, entry.version)
+        if case .some(.some(let value)) = wanted, entry.isTombstone || entry.value != value {
+            foreignRewrites = min(foreignRewrites + 1, 1_000)
+        }
         // A clone of this machine would answer every write with its own: the rate ends that.
         owners[local]?.writes.charge(at: now, interval: LedgerLimits.writeInterval)
         if let wanted {
@@ -109,15 +138,12 @@ extension LedgerState {
         var record = owners.removeValue(forKey: owner) ?? OwnerRecord()
         actions.append(.persist(stored.entry))
         if let previous = record.entries.updateValue(stored, forKey: stored.entry.id) {
-            record.byteCount -= previous.entry.encodedCount
-            entryCount -= 1
+            count(previous.entry, -1, in: &record)
         }
-        record.byteCount += stored.entry.encodedCount
-        entryCount += 1
+        count(stored.entry, 1, in: &record)
         for evicted in surplus {
             record.entries[evicted.entry.id] = nil
-            record.byteCount -= evicted.entry.encodedCount
-            entryCount -= 1
+            count(evicted.entry, -1, in: &record)
             actions.append(.erase(evicted.entry.id))
         }
         record.refreshDigest()
@@ -142,9 +168,10 @@ extension LedgerState {
         let bytes =
             record.byteCount - (replaced?.encodedCount ?? 0) + candidate.entry.encodedCount
         let exempt = certificate?.encodedCount ?? 0
-        if count - (certificate == nil ? 0 : 1) <= LedgerLimits.entriesPerOwner,
-            bytes - exempt <= LedgerLimits.bytesPerOwner
-        {
+        let isRoot = candidate.entry.owner == configuration.root
+        let entryLimit = isRoot ? LedgerLimits.rootEntries : LedgerLimits.entriesPerOwner
+        let byteLimit = isRoot ? LedgerLimits.rootBytes : LedgerLimits.bytesPerOwner
+        if count - (certificate == nil ? 0 : 1) <= entryLimit, bytes - exempt <= byteLimit {
             return []
         }
         var ranked = record.entries.values.filter {
@@ -158,9 +185,9 @@ extension LedgerState {
             return first.supersedes(second)
         }
         var keptBytes = 0
-        let kept = ranked.prefix(LedgerLimits.entriesPerOwner).prefix {
+        let kept = ranked.prefix(entryLimit).prefix {
             keptBytes += $0.entry.encodedCount
-            return keptBytes <= LedgerLimits.bytesPerOwner
+            return keptBytes <= byteLimit
         }
         return Array(ranked.dropFirst(kept.count))
     }
@@ -172,10 +199,14 @@ extension LedgerState {
         into actions: inout [LedgerAction]
     ) {
         configuration.certificateVerifier = verifier
-        for owner in order where certificate(of: owner).map({ verifier($0) == owner }) != true {
-            guard let record = owners.removeValue(forKey: owner) else { continue }
-            entryCount -= record.entries.count
-            for id in record.entries.keys.sorted() { actions.append(.erase(id)) }
+        for owner in order where owner != configuration.root {
+            guard certificate(of: owner).map({ verifier($0) == owner }) != true,
+                var record = owners.removeValue(forKey: owner)
+            else { continue }
+            for (id, stored) in record.entries.sorted(by: { $0.key < $1.key }) {
+                count(stored.entry, -1, in: &record)
+                actions.append(.erase(id))
+            }
         }
         order.removeAll { owners[$0] == nil }
         cachedRoot = nil

@@ -42,7 +42,11 @@ extension LedgerState {
     package mutating func peerDisconnected(_ node: NodeID) {
         peers[node] = nil
         for hash in pulls.filter({ $0.value.source == node }).keys { pulls[hash] = nil }
-        if peers.isEmpty { nextAntiEntropy = nil }
+        if peers.isEmpty {
+            nextAntiEntropy = nil
+            // Whoever comes back compares digests.
+            news = []
+        }
     }
 
     /// A ledger message from an authenticated, connected node.
@@ -102,7 +106,7 @@ extension LedgerState {
             case .accepted:
                 acceptedAny = true
                 if isRumor, let stored = held(entry.id) {
-                    pushRumor(stored, except: sender, random: &random, into: &actions)
+                    pushRumor(stored, except: sender, at: now, random: &random, into: &actions)
                 }
             }
         }
@@ -116,17 +120,11 @@ extension LedgerState {
     private mutating func announceNews(
         except sender: NodeID, at now: BootInstant, random: inout SeededGenerator
     ) {
-        for node in randomPeers(except: [sender], random: &random) {
+        for node in randomPeers(
+            LedgerLimits.rumorFanout, except: [sender], random: &random)
+        {
             hurrySync(with: node, to: now + LedgerTiming.newsDelay)
         }
-    }
-
-    mutating func randomPeers(
-        except excluded: Set<NodeID>, random: inout SeededGenerator
-    ) -> [NodeID] {
-        var candidates = peers.keys.filter { !excluded.contains($0) }.sorted()
-        candidates.shuffle(using: &random)
-        return Array(candidates.prefix(LedgerLimits.rumorFanout))
     }
 
     mutating func hurrySync(with node: NodeID, to instant: BootInstant) {
@@ -143,6 +141,7 @@ extension LedgerState {
         var next = nextAntiEntropy
         for peer in peers.values { next = earlier(next, peer.syncAt) }
         for pull in pulls.values { next = earlier(next, pull.retryAt) }
+        for item in news { next = earlier(next, item.offerAt) }
         return next
     }
 
@@ -151,6 +150,7 @@ extension LedgerState {
         at now: BootInstant, random: inout SeededGenerator, into actions: inout [LedgerAction]
     ) {
         retryPulls(at: now, into: &actions)
+        offerNews(at: now, random: &random, into: &actions)
         if let due = nextAntiEntropy, due <= now {
             let isIdle = now - lastChange > LedgerTiming.idleAfter
             nextAntiEntropy =

@@ -1,14 +1,17 @@
 import Cryptography
 import MeshBase
 
-/// A large entry on its way here.
+/// An offered entry on its way here.
 struct Pull: Sendable {
     let entry: LargeEntry
-    let source: NodeID
+    /// Whom it is asked of, and who counts it among its pulls.
+    var source: NodeID
     let isRumor: Bool
     var chunks: [[UInt8]?]
-    var retryAt: BootInstant
+    var askedAt: BootInstant
     var attempts = 1
+
+    var retryAt: BootInstant { askedAt + LedgerTiming.pullRetry }
 
     var missing: UInt8 {
         chunks.enumerated().reduce(0) { $1.element == nil ? $0 | 1 << UInt8($1.offset) : $0 }
@@ -17,7 +20,7 @@ struct Pull: Sendable {
     func fingerprint(into fingerprint: inout Fingerprint) {
         fingerprint.mix(source)
         fingerprint.mix(UInt64(missing))
-        fingerprint.mix(retryAt)
+        fingerprint.mix(askedAt)
         fingerprint.mix(attempts)
     }
 }
@@ -29,18 +32,43 @@ extension LedgerState {
         into actions: inout [LedgerAction]
     ) {
         for entry in offered {
-            let isHeld = ranked(entry.owner).contains { $0.hash == entry.hash }
-            guard !isHeld, pulls[entry.hash] == nil else { continue }
-            guard pulls.count < LedgerLimits.pulls else {
-                return actions.append(.dropped(.busy))
+            noteHolder(sender, of: entry.hash)
+            guard !holds(entry) else { continue }
+            if pulls[entry.hash] != nil {
+                askAlso(sender, for: entry.hash, at: now, into: &actions)
+                continue
             }
+            guard pulls.count < LedgerLimits.pulls,
+                pulls.values.count(where: { $0.source == sender }) < LedgerLimits.pullsPerPeer
+            else { return actions.append(.dropped(.busy)) }
             let pull = Pull(
                 entry: entry, source: sender, isRumor: isRumor,
-                chunks: Array(repeating: nil, count: entry.chunkCount),
-                retryAt: now + LedgerTiming.pullRetry)
+                chunks: Array(repeating: nil, count: entry.chunkCount), askedAt: now)
             pulls[entry.hash] = pull
-            request(pull, into: &actions)
+            request(pull, from: sender, into: &actions)
         }
+    }
+
+    private func holds(_ entry: LargeEntry) -> Bool {
+        owners[entry.owner]?.entries.values.contains { $0.hash == entry.hash } ?? false
+    }
+
+    /// Another peer has what we wait for. One chunk proves itself by its hash, so it may come from
+    /// anybody; several come from one source, and a new one begins again.
+    private mutating func askAlso(
+        _ node: NodeID, for hash: Bytes32, at now: BootInstant, into actions: inout [LedgerAction]
+    ) {
+        guard var pull = pulls[hash], pull.source != node,
+            now - pull.askedAt >= LedgerTiming.pullPatience
+        else { return }
+        if pull.entry.chunkCount > 1 {
+            guard pull.attempts > 1 else { return }
+            pull.source = node
+            pull.chunks = pull.chunks.map { _ in nil }
+        }
+        pull.askedAt = now
+        pulls[hash] = pull
+        request(pull, from: node, into: &actions)
     }
 
     mutating func retryPulls(at now: BootInstant, into actions: inout [LedgerAction]) {
@@ -51,23 +79,27 @@ extension LedgerState {
                 continue
             }
             pull.attempts += 1
-            pull.retryAt = now + LedgerTiming.pullRetry
+            pull.askedAt = now
             pulls[hash] = pull
-            request(pull, into: &actions)
+            request(pull, from: pull.source, into: &actions)
         }
     }
 
-    private func request(_ pull: Pull, into actions: inout [LedgerAction]) {
+    private func request(
+        _ pull: Pull, from node: NodeID, into actions: inout [LedgerAction]
+    ) {
         let message = LedgerMessage.pull(
             owner: pull.entry.owner, hash: pull.entry.hash, chunks: pull.missing)
-        actions.append(.send(to: pull.source, message.encode()))
+        actions.append(.send(to: node, message.encode()))
     }
 
     mutating func sendChunks(
         _ wanted: UInt8, of hash: Bytes32, owner: NodeID, to node: NodeID, at now: BootInstant,
         into actions: inout [LedgerAction]
     ) {
-        guard let stored = ranked(owner).first(where: { $0.hash == hash }) else { return }
+        guard let stored = owners[owner]?.entries.values.first(where: { $0.hash == hash }) else {
+            return
+        }
         let bytes = stored.entry.encode()
         for index in 0..<LargeEntry(stored).chunkCount where wanted & 1 << UInt8(index) != 0 {
             let start = index * LedgerLimits.chunkBytes
@@ -82,12 +114,13 @@ extension LedgerState {
         _ bytes: [UInt8], index: Int, of hash: Bytes32, from sender: NodeID, at now: BootInstant,
         random: inout SeededGenerator, into actions: inout [LedgerAction]
     ) {
-        guard var pull = pulls[hash], pull.source == sender, pull.chunks.indices.contains(index)
+        guard var pull = pulls[hash], pull.chunks.indices.contains(index),
+            pull.source == sender || pull.chunks.count == 1
         else { return actions.append(.dropped(.unexpected)) }
         let start = index * LedgerLimits.chunkBytes
-        guard bytes.count == min(LedgerLimits.chunkBytes, pull.entry.size - start) else {
-            return actions.append(.dropped(.unexpected))
-        }
+        guard bytes.count == min(LedgerLimits.chunkBytes, pull.entry.size - start),
+            pull.chunks.count > 1 || sha256(bytes) == hash
+        else { return actions.append(.dropped(.unexpected)) }
         pull.chunks[index] = bytes
         guard pull.missing == 0 else {
             pulls[hash] = pull

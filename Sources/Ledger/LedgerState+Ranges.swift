@@ -104,27 +104,6 @@ extension LedgerState {
         }
     }
 
-    /// Tells a few connected peers about one new entry; the certificate of its owner goes first,
-    /// in case they have not met it.
-    mutating func pushRumor(
-        _ stored: StoredEntry, except sender: NodeID?, random: inout SeededGenerator,
-        into actions: inout [LedgerAction]
-    ) {
-        var entries = [stored]
-        if !stored.entry.id.isCertificate,
-            let certificate = held(.certificate(of: stored.entry.owner))
-        {
-            entries.insert(certificate, at: 0)
-        }
-        var excluded: Set<NodeID> = [stored.entry.owner]
-        if let sender { excluded.insert(sender) }
-        let targets = randomPeers(except: excluded, random: &random)
-        let messages = pack(entries, isRumor: true)
-        for target in targets {
-            for message in messages { actions.append(.send(to: target, message.encode())) }
-        }
-    }
-
     /// Packs all entries of `owners`, looking at no more owners than one answer can hold.
     func pack(entriesOf owners: [NodeID]) -> [LedgerMessage] {
         pack(owners.lazy.flatMap { self.ranked($0) }, isRumor: false)
@@ -145,12 +124,11 @@ extension LedgerState {
             if !offered.isEmpty { messages.append(.offer(offered, isRumor: isRumor)) }
             offered = []
         }
-        let offersPerMessage = (LedgerLimits.messageBytes - 2) / LargeEntry.encodedCount
         for stored in entries {
             let count = stored.entry.encodedCount + 2
             if count + 1 > LedgerLimits.messageBytes {
                 offered.append(LargeEntry(stored))
-                if offered.count == offersPerMessage { flushOffers() }
+                if offered.count == LedgerMessage.offersPerMessage { flushOffers() }
             } else {
                 if size + count > LedgerLimits.messageBytes { flushBatch() }
                 batch.append(stored.entry)

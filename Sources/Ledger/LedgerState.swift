@@ -19,15 +19,25 @@ package struct LedgerState: Sendable {
     /// The keys of `owners`, sorted.
     var order: [NodeID] = []
     package internal(set) var entryCount = 0
+    /// Encoded bytes of all entries, and of those in users' buckets.
+    package internal(set) var byteCount = 0
+    package internal(set) var userByteCount = 0
     /// The highest version that this node ever used, as far as it knows.
     package internal(set) var counter: OwnerVersion = 0
     /// Own tombstones up to this version made room for others.
     var prunedVersion: OwnerVersion = 0
     /// Own entries written since the start: they outrank what an earlier life wrote.
     var writtenHere: Set<LedgerKey> = []
+    /// How often somebody else signed, with this node's key, over what this life wrote.
+    package internal(set) var foreignRewrites = 0
+    /// An earlier life of this node can do it once, when its last writes were lost from the disk.
+    /// More often only another machine can that runs with a copy of the identity.
+    package var isCloned: Bool { foreignRewrites >= 3 }
 
     var peers: [NodeID: LedgerPeer] = [:]
     var pulls: [Bytes32: Pull] = [:]
+    /// Rumors that are still to be offered to those who did not get them, oldest first.
+    var news: [News] = []
     var nextAntiEntropy: BootInstant?
     var lastChange: BootInstant
     var cachedRoot: Bytes32?
@@ -46,6 +56,19 @@ package struct LedgerState: Sendable {
         for entry in certificates + restored.filter({ !$0.id.isCertificate }) {
             if case .rejected = restore(entry) { discardedAtRestore += 1 }
         }
+    }
+}
+
+extension LedgerState {
+    /// The ledger of another node that holds the same entries. Simulations of large meshes begin
+    /// with one state whose signatures were checked once.
+    package init(
+        copying other: LedgerState, as configuration: LedgerConfiguration, at now: BootInstant
+    ) {
+        self.init(configuration: configuration, at: now)
+        (owners, order, entryCount) = (other.owners, other.order, other.entryCount)
+        (byteCount, userByteCount) = (other.byteCount, other.userByteCount)
+        counter = owners[local]?.entries.values.map(\.entry.version).max() ?? 0
     }
 }
 
@@ -102,7 +125,7 @@ extension LedgerState {
         return entry
     }
 
-    /// The certificate bytes of `owner`; every owner with entries has them.
+    /// The certificate bytes of `owner`; every owner with entries has them, the root aside.
     package func certificate(of owner: NodeID) -> [UInt8]? {
         held(.certificate(of: owner))?.entry.value
     }
@@ -136,6 +159,9 @@ extension LedgerState {
         fingerprint.mix(entryCount)
         fingerprint.mix(counter)
         fingerprint.mix(prunedVersion)
+        fingerprint.mix(foreignRewrites)
+        fingerprint.mix(byteCount)
+        fingerprint.mix(userByteCount)
         for owner in order { owners[owner]?.writes.fingerprint(into: &fingerprint) }
         for id in writtenHere.sorted() {
             fingerprint.mix(id.bucket)
@@ -149,6 +175,7 @@ extension LedgerState {
             fingerprint.mix(hash.bytes)
             pulls[hash]?.fingerprint(into: &fingerprint)
         }
+        for item in news { item.fingerprint(into: &fingerprint) }
         fingerprint.mix(nextAntiEntropy)
         fingerprint.mix(lastChange)
     }
@@ -167,6 +194,9 @@ extension LedgerState {
         guard LedgerEntry.isName(key, limit: LedgerEntry.keyLimit) else { throw .key }
         guard value.count <= LedgerEntry.valueLimit else { throw .value }
         let id = LedgerKey(bucket: bucket, key: key, owner: local)
+        guard id.isAllowed(valueCount: value.count, root: configuration.root) else {
+            throw .policy
+        }
         if id.isCertificate {
             guard configuration.certificateVerifier(value) == local else { throw .certificate }
         } else {
@@ -197,11 +227,11 @@ extension LedgerState {
         into actions: inout [LedgerAction]
     ) throws(LedgerProblem) -> LedgerEntry {
         guard counter < .max else { throw .versionsExhausted }
-        guard held(id) != nil || entryCount < LedgerLimits.entries else { throw .ledgerFull }
         let stored = StoredEntry(
             LedgerEntry(
                 signing: id, version: counter + 1, value: value, meshID: configuration.meshID,
                 with: configuration.signer))
+        guard hasRoom(for: stored.entry) else { throw .ledgerFull }
         let surplus = surplus(with: stored)
         guard surplus.allSatisfy(\.entry.isTombstone),
             !surplus.contains(where: { $0.hash == stored.hash })
@@ -211,7 +241,7 @@ extension LedgerState {
             prunedVersion = max(prunedVersion, tombstone.entry.version)
         }
         apply(stored, evicting: surplus, at: now, into: &actions)
-        pushRumor(stored, except: nil, random: &random, into: &actions)
+        pushRumor(stored, except: nil, at: now, random: &random, into: &actions)
         return stored.entry
     }
 }

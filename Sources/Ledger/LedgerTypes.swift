@@ -10,15 +10,22 @@ package struct LedgerConfiguration: Sendable {
     package var signer: SigningKey
     /// Checks an encoded membership certificate and names its holder; pure.
     package var certificateVerifier: @Sendable ([UInt8]) -> NodeID?
+    /// Whose entries are the mesh's policy. It needs no certificate and writes nothing else.
+    package var root: NodeID?
+    /// Whether a value of the root says something that this release understands; pure.
+    package var policyVerifier: @Sendable ([UInt8]) -> Bool
 
     package init(
         meshID: [UInt8], signer: SigningKey,
-        certificateVerifier: @escaping @Sendable ([UInt8]) -> NodeID?
+        certificateVerifier: @escaping @Sendable ([UInt8]) -> NodeID?, root: NodeID? = nil,
+        policyVerifier: @escaping @Sendable ([UInt8]) -> Bool = { _ in false }
     ) {
         precondition(meshID.count == 16, "a mesh id has 16 bytes")
         self.meshID = meshID
         self.signer = signer
         self.certificateVerifier = certificateVerifier
+        self.root = root
+        self.policyVerifier = policyVerifier
     }
 }
 
@@ -42,6 +49,8 @@ package enum LedgerDropReason: Hashable, Sendable {
     case noCertificate
     /// A certificate that does not verify, names another node, or is a tombstone.
     case certificate
+    /// Not what the bucket's policy lets this owner write.
+    case policy
     case signature
     /// More writes of this owner than its rate allows; anti-entropy brings the last one.
     case rate
@@ -64,6 +73,8 @@ package enum LedgerProblem: Error, Hashable, Sendable {
     case value
     /// The own certificate must be the first entry, and it must verify.
     case certificate
+    /// The bucket is not this node's to write, or the value is larger than the bucket allows.
+    case policy
     /// 64 entries or 64 KiB are in use.
     case ownerFull
     case ledgerFull
@@ -78,8 +89,16 @@ package enum LedgerLimits {
     /// Six are usual; the summary of one owner must fit one message.
     package static let entriesPerOwner = 64
     package static let bytesPerOwner = 65_536
-    /// About 1,000 machines with 20 entries each; 100 MB at the very worst.
+    /// About 1,000 machines with 20 entries each.
     package static let entries = 20_000
+    /// Encoded bytes of everything. With 12 bytes around each entry it fits the file of 4 MiB, and
+    /// 1,000 machines use a quarter of it for their certificates and records.
+    package static let bytes = 3 << 20
+    /// Of these, what users' buckets may take: they never keep a machine out.
+    package static let userBytes = 3 << 19
+    /// Entries of the root: its summary must fit one message, too.
+    package static let rootEntries = 128
+    package static let rootBytes = 1 << 18
     /// More sessions than a node keeps.
     package static let peers = 1_024
     /// A write per owner each 1.2 s is 50 a minute.
@@ -95,9 +114,16 @@ package enum LedgerLimits {
     static let listedOwners = 48
     /// Fingerprints that replace a longer listing: 544 bytes.
     static let splits = 32
+    /// Peers that get a rumor at once.
     static let rumorFanout = 3
-    /// Large entries being assembled: 16 * 4.4 KB.
-    static let pulls = 16
+    /// Peers that are offered it by its hash a moment later: all of a usual node.
+    static let offerFanout = 16
+    /// News that wait to be offered; what does not fit spreads by digests.
+    static let news = 128
+    /// Entries being assembled: 128 * 4.4 KB.
+    static let pulls = 128
+    /// Of them from one peer, so that a peer that offers what it does not have is alone in waiting.
+    static let pullsPerPeer = 32
     static let chunkBytes = 1_000
     static let pullAttempts = 5
 }
@@ -117,9 +143,15 @@ enum LedgerTiming {
     static let continuation: Duration = .milliseconds(100)
     /// Collects what one exchange brings before others are told.
     static let newsDelay: Duration = .milliseconds(200)
+    /// From a rumor to its offer: most of those who would want it have it by then.
+    static let offerDelay: Duration = .milliseconds(250)
+    /// An offer is made this often, each time after twice the former delay.
+    static let offers = 3
     /// A peer that got our complete listing this recently is sending what we lack.
     static let listingMemory: Duration = .seconds(2)
     static let pullRetry: Duration = .milliseconds(500)
+    /// A second source is asked no sooner than an answer of the first one could be here.
+    static let pullPatience: Duration = .milliseconds(150)
 }
 
 /// A leaky bucket as a single instant (the generic cell rate algorithm, ITU-T I.371 annex A).

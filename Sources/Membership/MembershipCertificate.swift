@@ -156,32 +156,3 @@ package struct MembershipCertificate: Hashable, Sendable {
         delegation.encode(into: &writer)
     }
 }
-
-/// What the mesh root has taken back. Entries only accumulate, and naming key and serial instead
-/// of a hash leaves no second spelling of the same certificate.
-package struct RevocationList: Hashable, Sendable {
-    /// Per node, the highest serial that no longer counts.
-    package private(set) var serials: [NodeID: UInt64] = [:]
-    package private(set) var issuers: Set<NodeID> = []
-    /// Certificates of earlier epochs no longer count.
-    package private(set) var minimumEpoch: UInt32 = 0
-
-    package init() {}
-
-    package mutating func revoke(_ node: NodeID, throughSerial serial: UInt64) {
-        serials[node] = max(serial, serials[node] ?? 0)
-    }
-
-    package mutating func withdraw(issuer: NodeID) {
-        issuers.insert(issuer)
-    }
-
-    package mutating func raiseMinimumEpoch(to epoch: UInt32) {
-        minimumEpoch = max(minimumEpoch, epoch)
-    }
-
-    package func covers(_ certificate: MembershipCertificate) -> Bool {
-        if let serial = serials[certificate.nodeID], certificate.serial <= serial { return true }
-        return issuers.contains(certificate.delegation.issuer) || certificate.epoch < minimumEpoch
-    }
-}

@@ -155,7 +155,7 @@ extension SwimInstance {
         {
             return merge(rumor, at: now, into: &actions)
         }
-        let present = members.values.count { $0.isPresent }
+        let present = present.count
         let wanted = timing.suspicionFactor - 2
         let thousandths = timing.suspicionFactor * meshScale(members: present + 1)
         let minimum = timing.probeInterval * thousandths / 1_000

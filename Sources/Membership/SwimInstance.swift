@@ -25,6 +25,9 @@ package struct SwimInstance: Sendable {
     var members: [NodeID: SwimMember] = [:]
     /// Admitted members by their place on the ring.
     var ring: [RingPlace] = []
+    /// Of these, who is there: alive or suspect.
+    var present: [RingPlace] = []
+    var suspects: Set<NodeID> = []
     /// Peers with live sessions, sorted; probed besides the ring neighbours.
     var sessions: [NodeID] = []
 
@@ -49,6 +52,17 @@ package struct SwimInstance: Sendable {
         self.incarnation = incarnation
         nextProbe = now + timing.probeInterval
         nextRevive = now + timing.reviveInterval
+    }
+}
+
+extension SwimInstance {
+    /// The instance of another node that knows the same members. Simulations of large meshes begin
+    /// with one table.
+    package init(copying other: SwimInstance, as local: NodeID, at now: BootInstant) {
+        self.init(local: local, timing: other.timing, at: now)
+        (members, ring) = (other.members, other.ring)
+        (present, suspects) = (other.present, other.suspects)
+        expel(local)
     }
 }
 
@@ -105,7 +119,7 @@ extension SwimInstance {
         guard members.count < SwimLimits.members else { return false }
         members[node] = SwimMember(state: .unknown)
         let place = RingPlace(position: ringPosition(node), node: node)
-        ring.insert(place, at: ringIndex(of: place.position))
+        ring.insert(place, at: ringIndex(of: place.position, in: ring))
         return true
     }
 
@@ -113,6 +127,9 @@ extension SwimInstance {
     package mutating func expel(_ node: NodeID) {
         members[node] = nil
         ring.removeAll { $0.node == node }
+        present.removeAll { $0.node == node }
+        suspects.remove(node)
+        sessions.removeAll { $0 == node }
         queue[node] = nil
         probeRound.removeAll { $0 == node }
         relays.removeAll { $0.origin == node || $0.target == node }
@@ -144,10 +161,8 @@ extension SwimInstance {
 
     /// Half of the neighbours before the own place and half behind it, among present members.
     private var ringNeighbours: [NodeID] {
-        let present = ring.filter { members[$0.node]?.isPresent == true }
         guard present.count > SwimLimits.ringNeighbours else { return present.map(\.node) }
-        let own = ringPosition(local)
-        let start = present.firstIndex { own < $0.position } ?? 0
+        let start = ringIndex(of: ringPosition(local), in: present)
         let half = SwimLimits.ringNeighbours / 2
         return (-half..<half).map { present[(start + $0 + present.count) % present.count].node }
     }
@@ -156,8 +171,28 @@ extension SwimInstance {
         sha256(Array("edgevpn-swift ring".utf8) + node.bytes.bytes)
     }
 
-    private func ringIndex(of position: Bytes32) -> Int {
-        ring.firstIndex { position < $0.position } ?? ring.count
+    /// The first place behind `position`, by binary search.
+    private func ringIndex(of position: Bytes32, in places: [RingPlace]) -> Int {
+        var (low, high) = (0, places.count)
+        while low < high {
+            let middle = (low + high) / 2
+            if position < places[middle].position { high = middle } else { low = middle + 1 }
+        }
+        return low
+    }
+
+    /// Keeps the derived tables of who is there and who is suspected.
+    private mutating func note(_ node: NodeID, was former: MemberState, is state: MemberState) {
+        if state == .suspect { suspects.insert(node) } else { suspects.remove(node) }
+        let wasPresent = former == .alive || former == .suspect
+        let isPresent = state == .alive || state == .suspect
+        guard wasPresent != isPresent else { return }
+        if isPresent {
+            let place = RingPlace(position: ringPosition(node), node: node)
+            present.insert(place, at: ringIndex(of: place.position, in: present))
+        } else {
+            present.removeAll { $0.node == node }
+        }
     }
 }
 
@@ -175,7 +210,7 @@ extension SwimInstance {
         next = earlier(next, nextRevive)
         if let probe { next = earlier(next, probe.indirectAt ?? probe.failsAt) }
         for relay in relays { next = earlier(next, relay.nackAt ?? relay.endsAt) }
-        for member in members.values { next = earlier(next, member.suspicion?.deadline) }
+        for node in suspects { next = earlier(next, members[node]?.suspicion?.deadline) }
         return next
     }
 
@@ -206,8 +241,10 @@ extension SwimInstance {
     private mutating func endSuspicions(
         at now: BootInstant, into actions: inout [SwimAction]
     ) {
-        let expired = members.filter { $0.value.suspicion.map { $0.deadline <= now } ?? false }
-        for node in expired.keys.sorted() {
+        let expired = suspects.filter { node in
+            members[node]?.suspicion.map { $0.deadline <= now } ?? false
+        }
+        for node in expired.sorted() {
             guard let incarnation = members[node]?.incarnation else { continue }
             change(node, to: .dead, incarnation: incarnation, at: now, into: &actions)
             spread(
@@ -223,6 +260,7 @@ extension SwimInstance {
     ) {
         guard var member = members[node] else { return }
         let isNews = member.state != state
+        note(node, was: member.state, is: state)
         member.state = state
         member.incarnation = incarnation
         if state != .suspect { member.suspicion = nil }

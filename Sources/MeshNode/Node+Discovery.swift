@@ -8,14 +8,15 @@ import WireGuard
 
 /// How members are found and introduced.
 extension Node {
-    static func certificateVerifier(_ token: NetworkToken)
+    static func certificateVerifier(_ token: NetworkToken, _ withdrawn: RevocationList)
         -> @Sendable ([UInt8]) -> MembershipCertificate?
     {
         let meshID = token.meshID
         let root = token.root
         return { bytes in
             guard let certificate = try? MembershipCertificate(decoding: bytes),
-                (try? certificate.verify(meshID: meshID, root: root)) != nil
+                (try? certificate.verify(
+                    meshID: meshID, root: root, revocations: withdrawn)) != nil
             else { return nil }
             return certificate
         }
@@ -130,7 +131,7 @@ extension Node {
         _ certificate: MembershipCertificate, at now: Now, into actions: inout [NodeAction]
     ) {
         let node = certificate.nodeID
-        guard node != id else { return }
+        guard node != id, !withdrawn.covers(certificate) else { return }
         // A certificate does not prove that its owner holds the tunnel key: whoever came first with
         // a key keeps it.
         let holder = membersByKey[certificate.staticKey]
@@ -149,6 +150,7 @@ extension Node {
                 return
             }
             members[node] = Member(certificate: certificate)
+            members[node]?.lastPresent = now.boot
             swim.admit(node)
             paths.admit(PeerCredential(node: node, staticKey: certificate.staticKey))
             actions.append(.log(.info, "member \(node.short) known"))
@@ -182,14 +184,18 @@ extension Node {
     // MARK: - Whom to look for
 
     /// Whether this node keeps a session with `node` without being asked: with everybody in a
-    /// small mesh, with its neighbours on the ring of hashed ids in a larger one.
+    /// small mesh, along ``SessionGraph`` in a larger one.
     func wantsSession(with node: NodeID) -> Bool {
         guard let member = members[node], !isLeaving else { return false }
-        if members.count <= Node.ringNeighbours || decidesFounding(with: member) { return true }
-        return ringNeighbours().contains(node)
+        let size = members.count + 1
+        if size <= SessionGraph.completeUpTo || decidesFounding(with: member)
+            || SessionGraph.areDrawn(id, node, members: size)
+        {
+            return true
+        }
+        let ring = members.keys.filter { members[$0]?.state != .left }.sorted()
+        return SessionGraph.ringNeighbours(of: id, in: ring).contains(node)
     }
-
-    static let ringNeighbours = 8
 
     /// Voters talk to all voters until the founding is over: a quorum is more than neighbours. The
     /// policy bounds how many they are.
@@ -197,16 +203,6 @@ extension Node {
         configuration.token.policy != nil && toldSummary?.phase != .ready
             && configuration.certificate.roles.contains(.voter)
             && member.certificate.roles.contains(.voter)
-    }
-
-    /// Half of the neighbours before us and half behind us on the ring; the same relation from
-    /// both ends.
-    func ringNeighbours() -> Set<NodeID> {
-        let ring = members.keys.filter { members[$0]?.state != .left }.sorted()
-        guard ring.count > Node.ringNeighbours else { return Set(ring) }
-        let start = ring.firstIndex { $0 > id } ?? 0
-        let half = Node.ringNeighbours / 2
-        return Set((-half..<half).map { ring[(start + $0 + ring.count) % ring.count] })
     }
 
     /// Knocks at everything that is known of `node`.

@@ -12,6 +12,9 @@ extension Node {
     mutating func begin(
         _ restored: RestoredState, at now: Now, into actions: inout [NodeAction]
     ) {
+        for entry in ledger.entries(bucket: LedgerBucket.policy) {
+            learnFromLedger(entry, at: now, into: &actions)
+        }
         for entry in ledger.entries(bucket: LedgerBucket.members) {
             learnFromLedger(entry, at: now, into: &actions)
         }
@@ -61,6 +64,10 @@ extension Node {
             case .dropped(let reason):
                 drop("ledger \(reason)")
             }
+        }
+        if ledger.isCloned, !hasToldClone {
+            hasToldClone = true
+            actions.append(.log(.error, Node.cloneWarning))
         }
         for entry in changed { learnFromLedger(entry, at: now, into: &actions) }
         if publishing.isStale { rebuildNames(into: &actions) }
@@ -119,7 +126,8 @@ extension Node {
         switch entry.bucket {
         case LedgerBucket.members:
             guard !entry.isTombstone, entry.owner != id,
-                let certificate = Node.certificateVerifier(configuration.token)(entry.value),
+                let certificate = Node.certificateVerifier(configuration.token, withdrawn)(
+                    entry.value),
                 certificate.nodeID == entry.owner
             else { return }
             learn(certificate, at: now, into: &actions)
@@ -127,6 +135,8 @@ extension Node {
             machineChanged(entry, at: now, into: &actions)
         case LedgerBucket.cluster:
             clusterEntryChanged(entry, at: now, into: &actions)
+        case LedgerBucket.policy:
+            withdraw(entry, at: now, into: &actions)
         case LedgerBucket.names:
             nameEntryChanged(entry)
         default:
@@ -233,7 +243,7 @@ extension Node {
     }
 
     /// Gives every address to one claimant; moves on when ours is another's.
-    private mutating func weighClaims(at now: Now, into actions: inout [NodeAction]) {
+    mutating func weighClaims(at now: Now, into actions: inout [NodeAction]) {
         let winners = addressOwners
         for node in members.keys.sorted() {
             let claimed = members[node]?.record?.ipv4
@@ -303,6 +313,7 @@ extension Node {
     ) {
         guard let former = members[node]?.state, former != state else { return }
         members[node]?.state = state
+        members[node]?.lastPresent = now.boot
         actions.append(.log(.info, "member \(node.short) is \(state)"))
         switch state {
         case .alive:
@@ -362,6 +373,8 @@ package enum LedgerBucket {
     package static let certificateKey = "certificate"
     /// Decisions of the founding and facts of the datastore.
     package static let cluster = "cluster"
+    /// What the mesh's root says: withdrawals.
+    package static let policy = "policy"
     /// Records that people publish in the zone.
     package static let names = "dns"
 }

@@ -44,6 +44,9 @@ package struct Node {
     var addressStrength = ClaimStrength.wish
     var interfaces: [LocalInterface] = []
     var pendingPings: [UInt32: PendingPing] = [:]
+    var hasToldClone = false
+    /// What the mesh's root took back.
+    package internal(set) var withdrawn = RevocationList()
     /// When members without a path are sought again.
     var nextSearch: BootInstant
     /// No later than the earliest deadline of the members' path searches.
@@ -73,7 +76,7 @@ package struct Node {
         let bootNonce = random.next() | 1
         self.configuration = configuration
         ipv6 = configuration.certificate.ipv6
-        let verify = Node.certificateVerifier(token)
+        let verify = Node.certificateVerifier(token, RevocationList())
         tunnels = TunnelDevice(
             privateKey: configuration.identity.staticKey, lastTimestamp: restored.timestamp)
         paths = PathFinder(
@@ -93,7 +96,8 @@ package struct Node {
         ledger = LedgerState(
             configuration: LedgerConfiguration(
                 meshID: token.meshID, signer: configuration.identity.signingKey,
-                certificateVerifier: { verify($0)?.nodeID }),
+                certificateVerifier: { verify($0)?.nodeID }, root: token.root,
+                policyVerifier: { (try? RevocationList(decoding: $0)) != nil }),
             restored: restored.ledgerEntries.compactMap { try? LedgerEntry(decoding: $0) },
             at: now.boot)
         swim = SwimInstance(local: configuration.identity.node, at: now.boot)
@@ -247,6 +251,8 @@ package struct Member: Sendable {
     package var certificate: MembershipCertificate
     package var record: MachineRecord?
     package var state: MemberState = .unknown
+    /// When it was last known to be there, or heard of first.
+    var lastPresent = BootInstant.zero
     package var roundTrip: Duration?
     /// What the member signed that it can do; `nil` before it introduced itself.
     var suites: PacketSuites?

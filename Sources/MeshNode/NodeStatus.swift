@@ -29,6 +29,8 @@ package struct NodeStatus: Sendable {
     /// How the NAT before this node behaves, and where others see the node.
     package var natBehaviour: NATBehaviour
     package var observed: [SocketAddress]
+    /// What is wrong with this node's membership.
+    package var warnings: [String]
 }
 
 package struct MemberStatus: Sendable {
@@ -71,7 +73,8 @@ extension Node {
             cluster: cluster.view, policy: configuration.token.policy,
             leaseVoters: leases.voters, leaseEpoch: leases.voterEpoch,
             meshID: configuration.token.meshID, names: names, drops: drops,
-            natBehaviour: paths.natBehaviour, observed: paths.observedAddresses)
+            natBehaviour: paths.natBehaviour, observed: paths.observedAddresses,
+            warnings: warnings)
     }
 
     /// Finds a member by node id, an unambiguous beginning of one, hostname or overlay address.
@@ -96,6 +99,15 @@ extension Node {
     package func ledgerEntries(bucket: String?) -> [LedgerEntry] {
         if let bucket { return ledger.entries(bucket: bucket) }
         return ledger.allEntries.filter { !$0.isTombstone }.sorted { $0.id < $1.id }
+    }
+
+    /// Whether an entry still counts, by its bucket's lifetime and what this node believes of the
+    /// owner.
+    package func counts(_ entry: LedgerEntry, at now: BootInstant) -> Bool {
+        guard let lifetime = BucketPolicy.of(entry.bucket).lifetime,
+            let member = members[entry.owner], member.state != .alive, member.state != .suspect
+        else { return true }
+        return now - member.lastPresent <= lifetime
     }
 
     /// Every entry that the disk must hold, tombstones included.

@@ -14,7 +14,7 @@ import NetAddress
 /// 5. Where nothing answers directly, a relay carries datagrams at once (PathFinder+Relaying),
 ///    and both ends knock at each other's addresses at the same time (PathFinder+Punching).
 package struct PathFinder {
-    let configuration: PathConfiguration
+    var configuration: PathConfiguration
     var contacts: [SocketAddress: Contact] = [:]
     var peers: [NodeID: PeerPath] = [:]
     var hints: [UInt64: NodeID] = [:]

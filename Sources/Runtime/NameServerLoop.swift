@@ -187,15 +187,19 @@ final class NameServerLoop: @unchecked Sendable {
     private func serve(_ connection: NameConnection, _ event: ReadinessPoller.Event) {
         if event.canRead || event.hasFailed { connection.fill() }
         while let query = connection.nextMessage() {
-            connection.lastActivity = SystemClock.boot()
+            let now = SystemClock.boot()
             let client = DNSClient(
                 address: connection.peer, transport: .tcp, channel: connection.token)
             connection.outstanding += 1
             let before = actions.count
             resolver.receive(
-                query: query, from: client, at: connection.lastActivity, random: &random,
-                into: &actions)
-            if case .dropped? = actions.dropFirst(before).first { connection.outstanding -= 1 }
+                query: query, from: client, at: now, random: &random, into: &actions)
+            // What is no query does not keep a connection open.
+            if case .dropped? = actions.dropFirst(before).first {
+                connection.outstanding -= 1
+            } else {
+                connection.lastActivity = now
+            }
             carryOut()
         }
         settle(connection)

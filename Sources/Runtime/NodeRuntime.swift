@@ -33,9 +33,14 @@ package actor NodeRuntime {
     private let logger: Logger
     private var forwardingIsDirty = true
     private var namesAreDirty = true
+    private var watchedRevision: UInt64 = 0
     private var waitingPings: [UInt32: CheckedContinuation<Duration?, Never>] = [:]
     private var pingDeadlines: [UInt32: BootInstant] = [:]
     private var nextPing: UInt32 = 1
+    /// Grows with every change of the ledger; where it starts differs from start to start.
+    private var ledgerRevision = UInt64(SystemRandom.bytes32().prefix64 >> 16)
+    private var ledgerWaiters: [(deadline: BootInstant, done: CheckedContinuation<UInt64, Never>)] =
+        []
     private var nextStir = BootInstant.zero
     private var stopAt: BootInstant?
     private var hasFailed: String?
@@ -94,11 +99,15 @@ package actor NodeRuntime {
         }
         step(.timeout)
         endOverduePings()
+        endWatches()
         publish()
-        if hasFailed != nil { return nil }
-        if let stopAt, stopAt <= SystemClock.boot() { return nil }
+        if hasFailed != nil || stopAt.map({ $0 <= SystemClock.boot() }) == true {
+            answerEverybody()
+            return nil
+        }
         var deadline = node.deadline
         deadline = earlier(deadline, pingDeadlines.values.min())
+        deadline = earlier(deadline, ledgerWaiters.map(\.deadline).min())
         return .some(earlier(deadline, stopAt))
     }
 
@@ -162,6 +171,7 @@ package actor NodeRuntime {
         for action in actions {
             if case .persist(.ledgerEntry(let bytes)) = action {
                 entries.append(bytes)
+                ledgerRevision &+= 1
                 continue
             }
             if !entries.isEmpty {
@@ -179,6 +189,7 @@ package actor NodeRuntime {
             case .sendMulticast(let bytes, let target):
                 multicast?.send(bytes, to: target)
             case .persist(let record):
+                if case .ledgerShrank = record { ledgerRevision &+= 1 }
                 persist { store throws(StorageError) in try store.write(record) }
             case .forwardingChanged:
                 forwardingIsDirty = true
@@ -318,7 +329,55 @@ package actor NodeRuntime {
     }
 
     package func ledgerEntries(bucket: String?) -> [LedgerEntry] {
-        node.ledgerEntries(bucket: bucket)
+        let now = SystemClock.boot()
+        return node.ledgerEntries(bucket: bucket).filter { node.counts($0, at: now) }
+    }
+
+    /// Waits until the ledger has another revision than `revision`, at most `timeout`, and returns
+    /// the present one; at once when too many wait already.
+    package func ledgerRevision(after revision: UInt64?, timeout: Duration) async -> UInt64 {
+        guard revision == ledgerRevision, stopAt == nil, hasFailed == nil,
+            ledgerWaiters.count < NodeRuntime.watchLimit
+        else {
+            return ledgerRevision
+        }
+        return await withCheckedContinuation { continuation in
+            ledgerWaiters.append((SystemClock.boot() + timeout, continuation))
+            watchedRevision = ledgerRevision
+        }
+    }
+
+    /// As many as the API has connections.
+    private static let watchLimit = 64
+
+    /// Nobody may wait for a node that has stopped.
+    private func answerEverybody() {
+        for waiter in ledgerWaiters { waiter.done.resume(returning: ledgerRevision) }
+        ledgerWaiters = []
+        for ping in waitingPings.values { ping.resume(returning: nil) }
+        waitingPings = [:]
+        pingDeadlines = [:]
+    }
+
+    private func endWatches() {
+        let now = SystemClock.boot()
+        let hasChanged = watchedRevision != ledgerRevision
+        let ended = ledgerWaiters.filter { hasChanged || $0.deadline <= now }
+        ledgerWaiters.removeAll { hasChanged || $0.deadline <= now }
+        for waiter in ended { waiter.done.resume(returning: ledgerRevision) }
+    }
+
+    /// Takes in an entry that the mesh's root signed; it is durable when this returns.
+    ///
+    /// - Returns: why it was refused; nothing changed then.
+    package func adopt(_ entry: LedgerEntry) -> LedgerDropReason? {
+        let now = SystemClock.now()
+        var actions: [NodeAction] = []
+        let problem = node.adopt(entry, at: now, into: &actions)
+        carryOut(actions, at: now)
+        publish()
+        endWatches()
+        return problem
     }
 
     /// Writes an own entry; it is durable when this returns.
@@ -330,6 +389,7 @@ package actor NodeRuntime {
         try node.put(bucket: bucket, key: key, value: value, at: now, into: &actions)
         carryOut(actions, at: now)
         publish()
+        endWatches()
     }
 
     /// Withdraws an own entry; the withdrawal is durable when this returns.
@@ -339,6 +399,7 @@ package actor NodeRuntime {
         try node.delete(bucket: bucket, key: key, at: now, into: &actions)
         carryOut(actions, at: now)
         publish()
+        endWatches()
     }
 
     /// Begins to leave the datastore for good.

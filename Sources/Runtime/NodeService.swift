@@ -144,6 +144,11 @@ package final class NodeService: Service {
         let failure: String? = try await withGracefulShutdownHandler {
             try await withThrowingTaskGroup(of: Void.self) { group in
                 group.addTask { [self] in try await resolvePeers() }
+                group.addTask {
+                    // By then the first members have usually met.
+                    try await Task.sleep(for: .seconds(10))
+                    StartupMemory.release()
+                }
                 let failure: String? = try await withCheckedThrowingContinuation { done in
                     do throws(SystemCallError) {
                         try WorkerThread(name: "evpn-control") {

@@ -40,6 +40,7 @@ package enum TunnelRuntime {
             .listening(
                 interface: interfaceName, port: control.plane.port,
                 publicKey: configuration.privateKey.publicKey))
+        StartupMemory.release()
         try control.run(until: signals, report: report)
         report(.stopped)
     }

@@ -23,7 +23,7 @@ struct EdgeVPNCommand: AsyncParsableCommand {
             TokenCommand.self, IdentityCommand.self, UpCommand.self, TunnelCommand.self,
             StatusCommand.self, PeersCommand.self, PingCommand.self, DNSCommand.self,
             DoctorCommand.self, ClusterCommand.self, ElectCommand.self, LockCommand.self,
-            WaitForCommand.self, LedgerCommand.self, DemoCommand.self,
+            WaitForCommand.self, LedgerCommand.self, WithdrawCommand.self, DemoCommand.self,
         ])
 }
 

@@ -5,7 +5,7 @@ import HTTPAPI
 struct LedgerCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "ledger", abstract: "Signed entries that every machine sees.",
-        subcommands: [Get.self, Put.self, Delete.self])
+        subcommands: [Get.self, Put.self, Delete.self, Watch.self])
 
     struct Get: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
@@ -73,12 +73,91 @@ struct LedgerCommand: AsyncParsableCommand {
         @Argument(help: "The bucket.") var bucket: String
         @Argument(help: "The key.") var key: String
         @OptionGroup var node: NodeOptions
+        @OptionGroup var output: OutputOptions
+
+        private struct Answer: Codable {
+            var bucket: String
+            var key: String
+        }
 
         func run() async throws {
             let client = try node.client()
             try await asking { () async throws(APIClientFailure) in
                 try await client.deleteLedgerEntry(bucket: bucket, key: key)
             }
+            try output.show(Answer(bucket: bucket, key: key)) { "\(bucket)/\(key) withdrawn" }
+        }
+    }
+
+    struct Watch: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "watch",
+            abstract: "Print what is there, then every change, a line each, until interrupted.",
+            discussion: """
+                A line is `put` or `delete` with bucket, key, owner, version and value; with --json \
+                it is an object with `event` and `entry`. A node that restarts is waited for.
+                """)
+
+        @Argument(help: "The bucket.") var bucket: String?
+        @Argument(help: "The key.") var key: String?
+        @Option(name: .long, help: "End after so many lines.") var count: Int?
+        @OptionGroup var node: NodeOptions
+        @OptionGroup var output: OutputOptions
+
+        func validate() throws {
+            if let count, count < 1 { throw ValidationError("--count is \(count); give 1 or more") }
+        }
+
+        func run() async throws {
+            let client = try node.client(timeout: .seconds(70))
+            var held = try await asking { () async throws(APIClientFailure) in
+                try await client.watchLedger(
+                    bucket: bucket, key: key, after: nil, timeoutMilliseconds: 0)
+            }
+            var printed = 0
+            var former: [LedgerEntryModel] = []
+            while true {
+                for change in LedgerChangeModel.changes(from: former, to: held.entries) {
+                    try show(change)
+                    printed += 1
+                    if printed == count { return }
+                }
+                former = held.entries
+                held = try await next(after: held, from: client)
+            }
+        }
+
+        /// The next state; a node that is not there is asked again every second.
+        private func next(after held: LedgerWatchModel, from client: APIClient) async throws
+            -> LedgerWatchModel
+        {
+            while true {
+                do throws(APIClientFailure) {
+                    return try await client.watchLedger(
+                        bucket: bucket, key: key, after: held.revision,
+                        timeoutMilliseconds: 30_000)
+                } catch {
+                    switch error {
+                    case .unreachable, .timedOut: break
+                    case .unintelligible, .answered: throw CommandFailure(error)
+                    }
+                }
+                try await Task.sleep(for: .seconds(1))
+            }
+        }
+
+        private func show(_ change: LedgerChangeModel) throws {
+            guard !output.json else {
+                return write(bytes: try encodeJSON(change) + [10], to: STDOUT_FILENO)
+            }
+            let entry = change.entry
+            let value = entry.value ?? "base64:\(entry.valueBase64 ?? "")"
+            let words = [
+                change.event.rawValue, "\(entry.bucket)/\(entry.key)", shortID(entry.owner),
+                "\(entry.version)", change.event == .put ? value : "",
+            ]
+            let line = words.joined(separator: " ")
+            write(bytes: Array("\(line)\n".utf8), to: STDOUT_FILENO)
         }
     }
 }

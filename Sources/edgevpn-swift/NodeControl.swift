@@ -26,7 +26,8 @@ struct NodeControl: ControlHandle {
             node: NodeModel(
                 id: "\(status.id)", hostname: status.hostname,
                 ipv4: status.ipv4.map { "\($0)" }, ipv6: "\(status.ipv6)",
-                port: Int(status.port), version: EdgeVPNCommand.version),
+                port: Int(status.port), version: EdgeVPNCommand.version,
+                warnings: status.warnings.isEmpty ? nil : status.warnings),
             peers: status.peers.map { peerModel($0, names: status.names) },
             cluster: clusterModel(status))
         if status.natBehaviour != .unknown { model.node.nat = status.natBehaviour.rawValue }
@@ -145,6 +146,7 @@ struct NodeControl: ControlHandle {
     func putLedgerEntry(bucket: String, key: String, value: [UInt8]) async throws(ControlFailure)
         -> LedgerEntryModel
     {
+        try checkWritable(bucket)
         do throws(LedgerProblem) {
             try await runtime.putEntry(bucket: bucket, key: key, value: value)
         } catch {
@@ -160,6 +162,7 @@ struct NodeControl: ControlHandle {
     }
 
     func deleteLedgerEntry(bucket: String, key: String) async throws(ControlFailure) {
+        try checkWritable(bucket)
         let id = await runtime.status().id
         let entries = await runtime.ledgerEntries(bucket: bucket)
         guard entries.contains(where: { $0.key == key && $0.owner == id }) else {
@@ -171,6 +174,47 @@ struct NodeControl: ControlHandle {
             try await runtime.deleteEntry(bucket: bucket, key: key)
         } catch {
             throw failure(error)
+        }
+    }
+}
+
+extension NodeControl {
+    func ledgerRevision(after revision: UInt64?, timeoutMilliseconds: Int) async -> UInt64 {
+        await runtime.ledgerRevision(
+            after: revision, timeout: .milliseconds(timeoutMilliseconds))
+    }
+
+    func adoptLedgerEntry(_ encoded: [UInt8]) async throws(ControlFailure) {
+        guard let entry = try? LedgerEntry(decoding: encoded) else {
+            throw ControlFailure(
+                .invalid, "this is not a ledger entry", fix: "use `edgevpn-swift withdraw`")
+        }
+        switch await runtime.adopt(entry) {
+        case nil: return
+        case .ledgerFull, .ownerFull, .rate:
+            throw ControlFailure(
+                .unavailable, "the ledger holds as many withdrawals as it can",
+                fix: "withdraw several machines in one call, or the issuer")
+        case .policy, .signature, .malformed, .certificate, .noCertificate, .stranger, .busy,
+            .unexpected:
+            throw ControlFailure(
+                .refused, "the entry is not signed by this mesh's root key",
+                fix: "use the --admin-key of this mesh's `token new`")
+        }
+    }
+
+    /// Users write into users' buckets.
+    private func checkWritable(_ bucket: String) throws(ControlFailure) {
+        switch BucketPolicy.of(bucket).writer {
+        case .user: return
+        case .node:
+            throw ControlFailure(
+                .refused, "the bucket \(bucket) is the node's own",
+                fix: "choose another bucket; `ledger get \(bucket)` shows what nodes wrote")
+        case .root:
+            throw ControlFailure(
+                .refused, "only the mesh's root key writes into the bucket \(bucket)",
+                fix: "use `edgevpn-swift withdraw --admin-key FILE`")
         }
     }
 }
@@ -299,6 +343,10 @@ func failure(_ problem: LedgerProblem) -> ControlFailure {
             fix: "choose another key")
     case .value:
         ControlFailure(.invalid, "a value has at most 4,096 bytes", fix: "write less")
+    case .policy:
+        ControlFailure(
+            .invalid, "the value is larger than its bucket allows",
+            fix: "docs/protocols/ledger.md has the sizes; write less")
     case .ownerFull:
         ControlFailure(
             .unavailable, "this node has 64 entries or 64 KiB already", fix: "withdraw some")

@@ -32,6 +32,7 @@ struct StatusCommand: AsyncParsableCommand {
         if let seen = status.node.observed?.first {
             rows.insert(["seen at", seen], at: rows.count - 1)
         }
+        for warning in status.node.warnings ?? [] { rows.append(["warning", warning]) }
         if let role = status.cluster.role { rows.append(["role", role]) }
         if let founder = status.cluster.founder { rows.append(["founder", founder]) }
         if let reason = status.cluster.reason, !reason.isEmpty { rows.append(["", reason]) }

@@ -92,6 +92,14 @@ actor FakeNode: ControlHandle {
         return entry
     }
 
+    func ledgerRevision(after revision: UInt64?, timeoutMilliseconds: Int) -> UInt64 {
+        UInt64(entries.values.reduce(0) { $0 + $1.version })
+    }
+
+    func adoptLedgerEntry(_ encoded: [UInt8]) throws(ControlFailure) {
+        guard encoded == [1, 2, 3] else { throw ControlFailure(.invalid, "no", fix: "other") }
+    }
+
     func deleteLedgerEntry(bucket: String, key: String) throws(ControlFailure) {
         guard entries.removeValue(forKey: "\(bucket)/\(key)") != nil else {
             throw ControlFailure(.notFound, "no entry", fix: "list them")

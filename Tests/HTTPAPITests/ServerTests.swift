@@ -33,7 +33,7 @@ struct ServerTests {
             let path = "\(directory)/made/by/the/server/api.sock"
             try await serving(.unix(path: path)) { client in
                 let mode = try FileManager.default.attributesOfItem(atPath: path)
-                #expect(mode[.posixPermissions] as? Int == 0o660)
+                #expect(mode[.posixPermissions] as? Int == 0o600)
                 let status = try await client.status()
                 #expect(status.node.hostname == "a")
                 #expect(status.peers.map(\.id) == [FakeNode.peer])
@@ -68,6 +68,18 @@ struct ServerTests {
                 try await client.deleteLedgerEntry(bucket: "files", key: key)
                 #expect(try await client.ledgerEntries(bucket: "files") == [binary])
                 #expect(try await client.ledgerEntries(bucket: "dns").isEmpty)
+                let watch = try await client.watchLedger(
+                    bucket: "files", key: "blob", after: nil, timeoutMilliseconds: 0)
+                #expect(watch.entries == [binary])
+                for query in ["after=x", "timeoutMs=60001", "until=3"] {
+                    let answer = try await client.send(
+                        APIRequest(method: "GET", target: "/v1/watch?\(query)"))
+                    #expect(answer.status == 400)
+                }
+                try await client.adoptLedgerEntry([1, 2, 3])
+                await #expect(throws: APIClientFailure.self) {
+                    try await client.adoptLedgerEntry([4])
+                }
             }
         }
     }

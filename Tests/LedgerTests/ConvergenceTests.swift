@@ -63,18 +63,18 @@ struct ConvergenceTests {
         for step in 0..<60 {
             let node = Int.random(in: 0..<6, using: &script)
             let key = "k\(Int.random(in: 0..<8, using: &script))"
-            let id = LedgerKey(bucket: "files", key: key, owner: network.ids[node])
+            let id = LedgerKey(bucket: "notes", key: key, owner: network.ids[node])
             switch Int.random(in: 0..<10, using: &script) {
             case 0..<4:
                 let value = script.bytes(Int.random(in: 0...300, using: &script))
-                network.put(node, "files", key, value)
+                network.put(node, "notes", key, value)
                 written[id] = .some(value)
             case 4:
                 let value = script.bytes(Int.random(in: 1_500...4_096, using: &script))
-                network.put(node, "files", key, value)
+                network.put(node, "notes", key, value)
                 written[id] = .some(value)
             case 5:
-                network.delete(node, "files", key)
+                network.delete(node, "notes", key)
                 if written[id] != nil { written[id] = .some(nil) }
             case 6, 7:
                 let other = Int.random(in: 0..<6, using: &script)
@@ -97,7 +97,7 @@ struct ConvergenceTests {
         #expect(network.longest <= LedgerLimits.messageBytes)
         let live = written.compactMapValues { $0 }
         for node in network.nodes {
-            let found = node.entries(bucket: "files")
+            let found = node.entries(bucket: "notes")
             #expect(found.count == live.count)
             let isRight = found.allSatisfy { live[$0.id] == $0.value }
             #expect(isRight)
@@ -133,10 +133,10 @@ struct ConvergenceTests {
         network.connect(1, 2)
         network.run(for: .seconds(20))
         let value = (0..<4_096).map { UInt8(truncatingIfNeeded: $0 &* 7) }
-        network.put(0, "files", "big", value)
+        network.put(0, "notes", "big", value)
         network.run(for: .seconds(60)) { $0.hasConverged }
         let author = network.ids[0]
-        let arrived = network.nodes[2].entry(bucket: "files", key: "big", owner: author)?.value
+        let arrived = network.nodes[2].entry(bucket: "notes", key: "big", owner: author)?.value
         #expect(arrived?.count == value.count)
         let isEqual = arrived == value
         #expect(isEqual)

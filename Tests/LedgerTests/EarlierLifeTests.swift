@@ -20,6 +20,7 @@ struct EarlierLifeTests {
         let owner = network.ids[0]
         let again = network.changes[0].filter { $0.value == [100] }
         #expect(again.count == 2, "written, and once more above the earlier life")
+        #expect(!network.nodes[0].isCloned, "an earlier life is no clone")
         for node in network.nodes {
             #expect(node.entry(bucket: "dns", key: "host", owner: owner)?.value == [100])
             #expect(node.entry(bucket: "dns", key: "old", owner: owner)?.value == [7])
@@ -83,6 +84,7 @@ struct EarlierLifeTests {
             }
         }
         #expect(writes <= 131, "\(writes) answers in an instant")
+        #expect(network.nodes[0].isCloned, "and the node says so")
     }
 
     @Test("The disk is checked: damaged and foreign entries are left out")

@@ -154,7 +154,7 @@ struct HostileInputTests {
         for number in 0..<6 { try first.delete("dns", "a\(number)") }
         let latest = first.state.allEntries.filter { $0.version == first.state.counter }
         var second = Author(7, restored: [first.certificate] + latest)
-        for number in 0..<40 { try second.put("files", "b\(number)", [2]) }
+        for number in 0..<40 { try second.put("notes", "b\(number)", [2]) }
         let all = Set(first.state.allEntries + second.state.allEntries)
             .filter { !$0.id.isCertificate }
             .sorted { $0.id < $1.id }
@@ -171,7 +171,7 @@ struct HostileInputTests {
             digests.insert(victim.state.digest)
             let held = victim.state.allEntries.filter { $0.owner == first.state.local }
             #expect(held.count <= LedgerLimits.entriesPerOwner + 1)
-            let later = held.filter { $0.bucket == "files" }
+            let later = held.filter { $0.bucket == "notes" }
             #expect(later.count == 40, "later writes rank before earlier ones")
         }
         #expect(digests.count == 1)
@@ -202,7 +202,7 @@ struct HostileInputTests {
         let peer = ledgerKey(9).publicKey
         var (victim, _) = try Self.victim(peer: peer)
         var other = Author(2)
-        let large = try other.put("files", "big", [UInt8](repeating: 5, count: 3_000)).encode()
+        let large = try other.put("notes", "big", [UInt8](repeating: 5, count: 3_000)).encode()
         var offer = ByteWriter()
         offer.write(UInt8(8))
         offer.write(UInt8(0))
@@ -236,8 +236,8 @@ struct HostileInputTests {
             offer.write(UInt16(4_000))
             victim.receive(offer.bytes, from: peer)
         }
-        #expect(victim.sends.count == 16)
-        #expect(victim.actions.count { $0 == .dropped(.busy) } == 24)
+        #expect(victim.sends.count == 32)
+        #expect(victim.actions.count { $0 == .dropped(.busy) } == 8)
         for _ in 0..<10 { victim.advance(by: .milliseconds(500)) }
         victim.actions = []
         victim.advance(by: .milliseconds(500))

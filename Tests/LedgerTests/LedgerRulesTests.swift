@@ -122,10 +122,10 @@ struct LocalWriteTests {
     func ownerBytes() throws {
         var author = Author(1)
         let value = [UInt8](repeating: 1, count: 4_000)
-        for number in 0..<15 { try author.put("files", "f\(number)", value) }
+        for number in 0..<15 { try author.put("notes", "f\(number)", value) }
         #expect(throws: LedgerProblem.ownerFull) {
-            for number in 15..<18 { try author.put("files", "f\(number)", value) }
+            for number in 15..<18 { try author.put("notes", "f\(number)", value) }
         }
-        #expect(author.state.entries(bucket: "files").count == 15)
+        #expect(author.state.entries(bucket: "notes").count == 15)
     }
 }

@@ -1,8 +1,7 @@
 import MeshBase
 import NetAddress
+import PathDiscovery
 import Testing
-
-@testable import PathDiscovery
 
 private let home = SocketAddress(ip: .v4(0xC0A8_0002), port: 7)
 private let world = SocketAddress(ip: .v4(0x2D12_0102), port: 7)
