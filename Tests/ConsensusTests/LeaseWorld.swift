@@ -55,6 +55,7 @@ struct LeaseWorld {
     var events = 0
     /// Epochs that the world went through.
     var epoch: UInt32 = 1
+    var voters = [nodeID(0)]
     var replacements = 0
     let troubled = 60_000
     let healing = 40_000
@@ -112,7 +113,9 @@ struct LeaseWorld {
             for index in machines.indices { endWork(index) }
             handle(event)
         }
-        if violation == nil, startsAfterHealing == 0 {
+        // Disks that are lost together with a majority of the voters are lost for good.
+        let living = Set(machines.map(\.identity)).intersection(voters).count
+        if violation == nil, startsAfterHealing == 0, living > voters.count / 2 {
             violation = "liveness: nobody got the lease after all faults were gone"
         }
     }
@@ -288,7 +291,10 @@ struct LeaseWorld {
             case .persist(let record): machines[machine].record = record
             case .persistVoters(let voters): machines[machine].voters = voters
             case .send(let peer, let bytes): transmit(bytes, from: machine, to: peer)
-            case .votersChanged(let epoch, _): self.epoch = max(self.epoch, epoch)
+            case .votersChanged(let epoch, let voters):
+                guard epoch > self.epoch else { continue }
+                self.epoch = epoch
+                self.voters = voters
             case .dropped: break
             }
         }

@@ -56,7 +56,7 @@ extension NodeAction {
     fileprivate var isHarmless: Bool {
         switch self {
         case .log(let level, _): level == .debug
-        case .send, .sendUnfragmented, .sendShort, .sendMulticast, .persist, .forwardingChanged,
+        case .send, .sendShort, .sendUnfragmented, .sendMulticast, .persist, .forwardingChanged,
             .addressesChanged, .namesChanged, .host, .pong:
             false
         }
