@@ -130,13 +130,14 @@ extension PathFinder {
         peers[node]?.nextCheck = now + (isAwaiting ? Self.eagerCheck : Self.calmCheck)
     }
 
-    /// The way in use every 3 s while data flows, at once when data goes out and nothing comes
-    /// back, else every 20 s: the shortest time that NATs are seen to forget flows is 30 s.
+    /// The way in use every 3 s while data goes out, at once when nothing comes back, else every
+    /// 25 s: the shortest time in which NATs are seen to forget flows is 30 s. What idle members
+    /// say to each other now and then is over after 3 s, so that it makes no way active.
     private func dueProbes(of node: NodeID, at now: BootInstant) -> [SocketAddress] {
         guard let path = peers[node] else { return [] }
         let sent = path.lastSent ?? .zero
         let received = path.lastReceived ?? .zero
-        let isActive = now - max(sent, received) < .seconds(10)
+        let isActive = now - sent < .seconds(3)
         let isSilent = now - sent < .seconds(2) && sent > received + .milliseconds(700)
         return path.ways.filter { address, way in
             let interval: Duration
@@ -145,9 +146,9 @@ extension PathFinder {
                     !way.isLive(at: now)
                     ? .seconds(2)
                     : way.missed > 0 || isSilent
-                        ? .milliseconds(250) : isActive ? .seconds(3) : .seconds(20)
+                        ? .milliseconds(250) : isActive ? .seconds(3) : .seconds(25)
             } else if way.isLive(at: now) {
-                interval = way.missed > 0 ? .seconds(1) : .seconds(20)
+                interval = way.missed > 0 ? .seconds(1) : .seconds(25)
             } else {
                 return false
             }

@@ -129,7 +129,7 @@ extension MeshTests {
                 let files = try whole(machine)
                 #expect(
                     files.keys.sorted() == [
-                        "founding", "identity", "ledger", "membership", "peers", "port",
+                        "founding", "identity", "leases", "ledger", "membership", "peers", "port",
                         "timestamp",
                     ])
                 for (name, file) in files.sorted(by: { $0.key < $1.key }) {

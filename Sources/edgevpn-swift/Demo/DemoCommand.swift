@@ -41,13 +41,14 @@ struct DemoCommand: AsyncParsableCommand {
                 ConfigProblem(
                     path: "--nodes", message: "\(nodes) is not between 1 and 32", fix: "such as 3"))
         }
-        guard let cluster = ClusterChoice(rawValue: cluster), problems.isEmpty else {
-            if ClusterChoice(rawValue: self.cluster) == nil {
-                problems.append(
-                    ConfigProblem(
-                        path: "--cluster", message: "this is not a datastore",
-                        fix: "give etcd or none"))
-            }
+        let shown = [ClusterChoice.etcd, .none].first { $0.rawValue == cluster }
+        if shown == nil {
+            problems.append(
+                ConfigProblem(
+                    path: "--cluster", message: "\(cluster) is not a datastore that is shown here",
+                    fix: "give etcd or none"))
+        }
+        guard let cluster = shown, problems.isEmpty else {
             throw CommandFailure.mistakes(problems)
         }
         try checkMachine(cluster)
