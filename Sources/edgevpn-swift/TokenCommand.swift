@@ -117,6 +117,8 @@ struct TokenSummary: Codable {
     var peers: [String]
     /// `voter` and `member`: what its holder may become.
     var grants: [String]
+    /// The public keys of the issuers in the token, the strongest first, as `withdraw` takes them.
+    var issuers: [String]
     /// The node ids that the mesh root named voters; absent unless the mode is `voters`.
     var voters: [String]?
     var policy: Policy?
@@ -131,6 +133,7 @@ struct TokenSummary: Codable {
         epoch = Int(token.epoch)
         peers = token.peerHints
         grants = token.grantsVoters ? ["member", "voter"] : ["member"]
+        issuers = token.issuers.map { "\($0.delegation.issuer)" }
         if token.policy?.mode == .voters { voters = token.voterGrants.map { "\($0.issuer)" } }
         policy = token.policy.map { policy in
             let mode =
@@ -160,6 +163,7 @@ struct TokenSummary: Codable {
             ["peers", peers.isEmpty ? "none" : peers.joined(separator: ", ")],
             ["grants", grants.joined(separator: ", ")],
         ]
+        for issuer in issuers { rows.append(["issuer", issuer]) }
         if let policy {
             rows.append([
                 "founding",

@@ -58,6 +58,8 @@ struct TokenCommandTests {
             let object = try #require(json as? [String: Any])
             #expect(object["name"] as? String == "home")
             #expect(object["grants"] as? [String] == ["member", "voter"])
+            let issuers = try #require(object["issuers"] as? [String])
+            #expect(issuers.count == 2 && issuers.allSatisfy { $0.count == 64 })
             let policy = try #require(object["policy"] as? [String: Any])
             #expect(policy["quorum"] as? Int == 4 && policy["servers"] as? Int == 3)
 
