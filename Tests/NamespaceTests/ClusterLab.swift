@@ -30,10 +30,14 @@ final class ClusterLab {
     let lab: Lab
     private(set) var nodes: [ClusterNode] = []
 
-    enum Kind: String {
+    enum Kind {
         case etcd
         /// The stand-in for K3s.
         case k3s
+        /// The stand-in for k0s.
+        case k0s
+        /// The example of an operator's program, over etcd without certificates.
+        case program
     }
 
     /// - Parameters:
@@ -259,8 +263,21 @@ final class ClusterNode {
     func command(_ options: [String] = []) throws -> [String] {
         [
             try Lab.binary(), "up", "--token-file", tokenFile, "--state-dir", state, "--hostname",
-            name, "--api", "unix:\(directory)/api", "--cluster", kind.rawValue,
-        ] + (kind == .k3s ? k3sOptions : []) + options
+            name, "--api", "unix:\(directory)/api", "--cluster",
+        ] + datastoreOptions + options
+    }
+
+    private var datastoreOptions: [String] {
+        switch kind {
+        case .etcd: ["etcd"]
+        case .k3s: ["k3s"] + k3sOptions
+        case .k0s:
+            [
+                "k0s", "--k3s-binary", datastoreStandIn("k0s"), "--k3s-data-dir",
+                "\(directory)/k0s",
+            ]
+        case .program: ["exec:\(datastoreStandIn("plain-etcd"))"]
+        }
     }
 
     /// Runs a command that asks this node's daemon.
