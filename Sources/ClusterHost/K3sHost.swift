@@ -56,6 +56,7 @@ final class K3sHost: DatastoreHost {
     private var dropInFile: String { k3s.dropInDirectory + "/" + K3sPlan.dropInName }
 
     func inspect() throws(HostFailure) -> LocalDatastore {
+        try service.guardStarts(of: ["k3s", "k3s-agent"])
         let holdsData = fileExists(k3s.writeAheadLog) || fileExists(k3s.sqlite)
         guard fileExists(paths.record) else {
             guard holdsData else { return .none }

@@ -43,6 +43,11 @@ package final class OpenRCService: InitSystem {
         self.child = child
     }
 
+    package func guardStarts(of units: [String]) throws(HostFailure) {
+        try makeDirectory(directory)
+        for unit in units { try install(unit) }
+    }
+
     package func start(_ order: ServiceOrder) throws(HostFailure) {
         unit = order.unit
         try install(order.unit)

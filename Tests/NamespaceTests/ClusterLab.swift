@@ -250,13 +250,17 @@ final class ClusterNode {
     /// What every run of the daemon printed.
     var log: String { runs.map(\.output).joined() }
 
-    /// - Parameter clock: by how many seconds the daemon's wall clock is wrong. Its children have
-    ///   the right time, since it gives them no environment.
-    func start(_ options: [String] = [], clock: WrongClock? = nil) throws {
+    /// - Parameters:
+    ///   - clock: by how many seconds the daemon's wall clock is wrong. Its children have the right
+    ///     time, since it gives them no environment.
+    ///   - wrapper: a command that becomes the daemon.
+    func start(
+        _ options: [String] = [], clock: WrongClock? = nil, wrapper: [String] = []
+    ) throws {
         let faked = clock.map { clock in
             ["env", "WRONG_CLOCK_SECONDS=\(clock.seconds)", "LD_PRELOAD=\(clock.library)"]
         }
-        runs.append(try host.start((faked ?? []) + (try command(options))))
+        runs.append(try host.start(wrapper + (faked ?? []) + (try command(options))))
     }
 
     /// The command line of the daemon.
