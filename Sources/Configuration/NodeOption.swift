@@ -55,20 +55,6 @@ package enum NodeOption: String, Hashable, Sendable, CaseIterable {
         default: false
         }
     }
-
-    /// Why giving this value is refused although it is well formed: the part of the program that
-    /// would act on it does not exist. `nil` for everything that has an effect.
-    func refusal(of value: String) -> String? {
-        switch (self, value) {
-        case (.cluster, "k0s"):
-            "this version founds etcd and K3s: say etcd, k3s or none"
-        case (.cluster, let value) where value.hasPrefix("exec:"):
-            "this version founds etcd and K3s: say etcd, k3s or none"
-        case (.initSystem, "openrc"):
-            "this version knows systemd only: leave it out, or say supervise"
-        default: nil
-        }
-    }
 }
 
 /// Environment names under the program's prefix that are no option of `up` and still no mistake.

@@ -93,7 +93,8 @@ struct UpCommand: AsyncParsableCommand {
         help: ArgumentHelp(
             "Packet threads. Default 0: as many as suit this machine.", valueName: "count"))
     var shards: String?
-    @Option(name: .long, help: "The datastore that the mesh founds: none, etcd or k3s.")
+    @Option(
+        name: .long, help: "The datastore that the mesh founds: none, etcd, k3s, k0s or exec:PATH.")
     var cluster: String?
     @Option(name: .long, help: "What this machine may become: auto, server, agent, none.")
     var role: String?
@@ -103,11 +104,11 @@ struct UpCommand: AsyncParsableCommand {
     var initSystem: String?
     @Option(
         name: .customLong("k3s-binary"),
-        help: ArgumentHelp("Default: k3s in the usual directories.", valueName: "file"))
+        help: ArgumentHelp("Default: k3s (or k0s) in the usual directories.", valueName: "file"))
     var k3sBinary: String?
     @Option(
         name: .customLong("k3s-data-dir"),
-        help: ArgumentHelp("Default: /var/lib/rancher/k3s.", valueName: "dir"))
+        help: ArgumentHelp("Default: /var/lib/rancher/k3s (or k0s').", valueName: "dir"))
     var k3sDataDir: String?
     @Option(
         name: .customLong("k3s-config-dir"),
