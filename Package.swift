@@ -158,7 +158,9 @@ let package = Package(
         tests("CommandTests", []),
         tests(
             "NamespaceTests",
-            values + ["DNS", "Runtime", "LinuxIO", "MeshNode", "WireGuard", "Configuration"]),
+            values + [
+                "DNS", "Kademlia", "Runtime", "LinuxIO", "MeshNode", "WireGuard", "Configuration",
+            ]),
         tests("LayeringTests", []),
     ]
 )
