@@ -112,8 +112,8 @@ let package = Package(
         .executableTarget(
             name: "edgevpn-swift",
             dependencies: values + cores + [
-                "MeshNode", "LinuxIO", "Storage", "Runtime", "Configuration", "HTTPAPI",
-                "ClusterHost", logging, lifecycle, arguments,
+                "MeshNode", "LinuxIO", "Storage", "Runtime", "Configuration",
+                "HTTPAPI", "ClusterHost", logging, lifecycle, arguments,
             ], swiftSettings: settings),
 
         .executableTarget(
@@ -137,10 +137,11 @@ let package = Package(
         tests("MembershipTests", values + ["Membership"]),
         tests("LedgerTests", values + ["Ledger"]),
         tests("ScaleTests", values + ["Ledger", "Membership"]),
-        tests("ConsensusTests", ["Consensus", "MeshBase", "Cryptography"]),
+        tests("ConsensusTests", ["Consensus", "MeshBase", "Cryptography", "Simulator"]),
         tests("ClusterPlanTests", values + ["ClusterPlan"]),
         tests("LinuxIOTests", values + ["LinuxIO", "CLinux"]),
-        tests("StorageTests", ["Storage", "MeshBase", "Cryptography"]),
+        tests(
+            "StorageTests", ["Storage", "MeshBase", "Cryptography", "Consensus", "Simulator"]),
         tests("SimulationTests", values + cores + ["Simulator", "MeshNode"]),
         tests("ConfigurationTests", values + ["Configuration"]),
         tests("HTTPAPITests", ["HTTPAPI", "Configuration", "NetAddress"]),

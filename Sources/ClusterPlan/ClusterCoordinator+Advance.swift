@@ -73,6 +73,11 @@ extension ClusterCoordinator {
             advance(at: now, random: &random, into: &actions)
             return
         }
+        // The registers wait for the data of an abandoned start that came not as far as data.
+        if founding.phase == .fenced, !founding.isOwner, emptiedFor != founding.generation {
+            order(.setAside(generation: founding.generation &- 1), at: now, into: &actions)
+            return
+        }
         guard founding.phase == .starting, founding.isOwner,
             let deadline = founding.startDeadline, now.boot < deadline, let identity = hostIdentity
         else { return }
@@ -86,7 +91,7 @@ extension ClusterCoordinator {
         _ run: FoundingRun, at now: Now, into actions: inout [ClusterAction]
     ) {
         if let ready = founding.readyCluster {
-            if founding.isOwner, ready == run.cluster {
+            if founding.isOwner, ready == run.cluster, !othersServe(ready) {
                 actions.append(.host(.release(ready)))
                 enter(.running(ready, .server), at: now)
                 trouble = ""
@@ -99,7 +104,7 @@ extension ClusterCoordinator {
             // A certificate that overtakes our own health report is settled by that report.
             return
         }
-        if founding.phase == .fenced || founding.generation > run.generation {
+        if founding.generation > run.generation {
             abandon(run.generation, "this founding was abandoned", at: now, into: &actions)
             return
         }
@@ -117,7 +122,15 @@ extension ClusterCoordinator {
         if now.boot >= deadline { halt(run, "READY was not certified in time", into: &actions) }
     }
 
-    /// Stops the datastore and keeps its data: the same claim may go on later.
+    /// Whether another machine is in the certified cluster already. Its founder released it then,
+    /// so uncertified data of it here is from before: the disk went back in time, and what is on
+    /// it would come up as a second cluster of one server.
+    private func othersServe(_ cluster: ClusterIdentity) -> Bool {
+        roleFacts.contains { $0.key != configuration.node && $0.value.cluster == cluster }
+    }
+
+    /// Stops the datastore and keeps its data. The same claim may go on later, and what it proposed
+    /// as ready may be certified even now: another start must show the same authority.
     private mutating func halt(
         _ run: FoundingRun, _ reason: String, into actions: inout [ClusterAction]
     ) {
@@ -143,7 +156,7 @@ extension ClusterCoordinator {
     ) {
         guard pending == nil, notBefore == nil else { return }
         if let ready = founding.readyCluster {
-            if founding.isOwner, ready == cluster {
+            if founding.isOwner, ready == cluster, !othersServe(cluster) {
                 actions.append(.host(.release(cluster)))
                 enter(.restarting(cluster, .server), at: now)
                 order(.restartExisting(servers: serverAddresses), at: now, into: &actions)
@@ -153,7 +166,7 @@ extension ClusterCoordinator {
             }
             return
         }
-        if founding.phase == .fenced || founding.generation > cluster.generation {
+        if founding.generation > cluster.generation {
             abandon(
                 cluster.generation, "this founding was abandoned", at: now, into: &actions)
             return

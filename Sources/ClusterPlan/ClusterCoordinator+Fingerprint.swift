@@ -36,6 +36,7 @@ extension ClusterCoordinator {
         print.mix(pending?.expires)
         print.mix(notBefore)
         print.mix(startFailures)
+        print.mix(UInt64(emptiedFor))
         print.mix(trouble)
         mixDesk(into: &print)
         mixObserved(into: &print)

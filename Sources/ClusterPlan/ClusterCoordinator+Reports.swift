@@ -39,7 +39,9 @@ extension ClusterCoordinator {
             stage = .inspecting
             notBefore = now.boot + ClusterTiming.foundingRetry
             actions.append(.foundingFailed(reason: reason))
-        case .asideSet: enter(.empty, at: now)
+        case .asideSet:
+            emptiedFor = founding.generation
+            enter(.empty, at: now)
         case .requestMade(let bytes):
             guard case .requesting(var attempt) = stage else { return }
             guard !bytes.isEmpty, bytes.count <= JoinMessage.requestLimit else {

@@ -37,6 +37,8 @@ package struct ClusterCoordinator: Sendable {
     var notBefore: BootInstant?
     /// Starts as a new member that failed in a row.
     var startFailures = 0
+    /// The generation in which the data of earlier ones was last moved away.
+    var emptiedFor: UInt32 = 0
     /// Words about the last thing that went wrong.
     var trouble = ""
 

@@ -176,6 +176,9 @@ extension Founding {
             active.endsAt = now + timing.attempt
         }
         proposal = active
+        if active.proposer.isContradicted {
+            giveUpOnRivals(active.proposer, at: now, into: &actions)
+        }
         guard isComplete else { return }
         let proposer = active.proposer
         // What an earlier attempt left behind may be the end of this node's own founding.
@@ -185,6 +188,19 @@ extension Founding {
         }
         acceptOwn(proposer, at: now, into: &actions)
         ask(into: &actions)
+    }
+
+    /// A later attempt may hear of a newer ballot, which settles it; until then a person has to know.
+    private mutating func giveUpOnRivals(
+        _ proposer: Proposer, at now: BootInstant, into actions: inout [FoundingAction]
+    ) {
+        proposal = nil
+        quietUntil = max(quietUntil, now + timing.backoffLimit)
+        actions.append(
+            .alarm(
+                "two values were accepted under one ballot for \(proposer.register) of generation "
+                    + "\(proposer.generation): a machine runs twice, or its disk went back in time; if the "
+                    + "founding does not go on, reset it with the admin key"))
     }
 
     private mutating func acceptOwn(

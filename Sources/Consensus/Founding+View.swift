@@ -4,18 +4,32 @@ extension Founding {
     /// How things stand at the time of the last call.
     package var view: FoundingView {
         let (phase, reason) = standing
-        var owner = claimOwner
-        if case .outcome(.ready(let founder, _, _)) = record.outcome.value { owner = founder }
         return FoundingView(
-            phase: phase, generation: record.generation, owner: owner, isOwner: owner == node,
+            phase: phase, generation: generation, owner: owner, isOwner: owner == node,
             votersSeen: record.voters.sorted(), voters: voterViews,
             answering: answering(at: latest),
-            quorum: policy?.quorum ?? 0, reason: reason, startDeadline: start?.deadline,
+            quorum: policy?.quorum ?? 0, reason: reason, startDeadline: startDeadline,
             claimCertificate: record.claim.certificate,
             readyCertificate: isReady ? record.outcome.certificate : nil, reset: record.reset,
             alarm: alarm, takeoverDue: takeoverDue,
             takeoverProblem: policy == nil ? nil : takeoverProblem, votingProblem: votingProblem,
             ownerSilence: claimOwner.flatMap { $0 == node ? nil : latest - ownerHeardAt })
+    }
+
+    package var generation: UInt32 { record.generation }
+
+    /// See ``FoundingView/owner``.
+    package var owner: NodeID? {
+        if case .outcome(.ready(let founder, _, _)) = record.outcome.value { return founder }
+        return claimOwner
+    }
+
+    /// See ``FoundingView/startDeadline``.
+    package var startDeadline: BootInstant? { start?.deadline }
+
+    /// The certificate authority that a certified `ready` names.
+    package var readyAuthority: Bytes32? {
+        if case .outcome(.ready(_, let caHash, _)) = record.outcome.value { caHash } else { nil }
     }
 
     private var voterViews: [FoundingView.VoterView] {
@@ -43,7 +57,8 @@ extension Founding {
         return foreignVoters.first.map { "node \($0.short) works with another founding policy" }
     }
 
-    private var standing: (FoundingView.Phase, String) {
+    /// The phase, and why in words for a person.
+    package var standing: (phase: FoundingView.Phase, reason: String) {
         if isReady {
             return (.ready, alarm.map { "the cluster is ready; \($0)" } ?? "the cluster is ready")
         }

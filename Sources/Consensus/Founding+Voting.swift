@@ -133,6 +133,14 @@ extension Founding {
         _ register: RegisterKind, _ ballot: Ballot, at now: BootInstant,
         into actions: inout [FoundingAction]
     ) {
+        // Only the owner has something to write while it may not be given up on. Rivals that cannot
+        // succeed yet would keep it from getting there.
+        if register == .outcome, ballot.node != claimOwner,
+            keepsOut(.outcome(.abandoned(by: ballot.node)), at: now)
+        {
+            send(.refusal(register, ballot, .held), to: ballot.node, into: &actions)
+            return
+        }
         switch self[register].acceptor.prepare(ballot) {
         case .promisedHigher(let higher):
             send(

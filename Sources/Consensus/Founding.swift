@@ -95,6 +95,7 @@ package struct Founding: Sendable {
         ownerHeardAt = now
         startBarrier =
             configuration.rules.waitsAfterStart ? now + configuration.timing.hold * 2 : now
+        if restored != nil, recordProblem == nil { noteSavedVotes() }
     }
 
     /// As above, from the bytes that ``FoundingAction/persist(_:)`` gave. Bytes that are there and
@@ -237,10 +238,14 @@ package struct Founding: Sendable {
 
     mutating func save(into actions: inout [FoundingAction]) {
         hasSaved = true
+        noteSavedVotes()
+        if recordProblem == nil { actions.append(.persist(record.encoded)) }
+    }
+
+    private mutating func noteSavedVotes() {
         for register in RegisterKind.allCases {
             savedAcceptors[register] = self[register].acceptor
         }
-        if recordProblem == nil { actions.append(.persist(record.encoded)) }
     }
 
     func send(

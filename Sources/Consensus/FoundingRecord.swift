@@ -37,6 +37,8 @@ package struct FoundingRecord: Hashable, Sendable {
     /// Voter identities in the order they were met, at most T + f + 1.
     package internal(set) var voters: [NodeID] = []
 
+    package var voterCount: Int { voters.count }
+
     /// T + f + 1 for the largest policy.
     static let voterLimit = 129
     private static let layoutVersion: UInt8 = 2

@@ -78,6 +78,8 @@ package struct FoundingRules: Hashable, Sendable {
     package var keepsPromises = true
     /// A proposer goes on with the newest value that it hears of.
     package var adoptsAcceptedValues = true
+    /// A proposer stops when two values were accepted under one ballot.
+    package var noticesRivals = true
     /// A new generation needs the certificate that the former one is abandoned.
     package var requiresAbandonment = true
     /// A granter keeps `abandoned` out while its hold lasts.
@@ -86,6 +88,8 @@ package struct FoundingRules: Hashable, Sendable {
     package var waitsAfterStart = true
     /// An owner stops its datastore when its deadline passes.
     package var obeysDeadline = true
+    /// A node stops when it finds an invariant broken; the simulation wants to see what follows.
+    package var checksItself = true
 
     package init() {}
 }

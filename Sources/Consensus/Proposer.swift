@@ -16,6 +16,10 @@ package struct Proposer: Hashable, Sendable {
     /// What is proposed now: ``wanted``, or what an earlier attempt left behind.
     package private(set) var value: RegisterValue
     private var newest: AcceptedValue?
+    /// Voters accepted two values under the newest ballot: its proposer ran twice, or its disk went
+    /// back to before it used the ballot. One of the values may be chosen, and nobody can tell
+    /// which, so this attempt proposes neither.
+    package private(set) var isContradicted = false
     private var promises: Set<NodeID> = []
     private var votes: [NodeID: [UInt8]] = [:]
     private let quorum: Int
@@ -40,17 +44,23 @@ package struct Proposer: Hashable, Sendable {
 
     /// Counts a promise.
     ///
-    /// - Returns: whether it was the one that completes the quorum: now ask for acceptance.
+    /// - Returns: whether it was the one that completes the quorum: now ask for acceptance. Never
+    ///   while the attempt ``isContradicted``.
     package mutating func promised(
         by voter: NodeID, accepted: AcceptedValue?, rules: FoundingRules
     ) -> Bool {
         guard stage == .preparing else { return false }
         promises.insert(voter)
         if let accepted {
-            let isNewer = newest.map { accepted.ballot > $0.ballot } ?? true
-            if isNewer { newest = accepted }
+            if let newest, newest.ballot >= accepted.ballot {
+                let isRival = newest.ballot == accepted.ballot && newest.value != accepted.value
+                if isRival, rules.noticesRivals { isContradicted = true }
+            } else {
+                newest = accepted
+                isContradicted = false
+            }
         }
-        guard promises.count >= quorum else { return false }
+        guard promises.count >= quorum, !isContradicted else { return false }
         stage = .accepting
         if let newest, rules.adoptsAcceptedValues { value = newest.value }
         return true
@@ -80,6 +90,7 @@ package struct Proposer: Hashable, Sendable {
         value.encode(into: &writer)
         fingerprint.mix(writer.bytes)
         fingerprint.mix(stage == .accepting)
+        fingerprint.mix(isContradicted)
         for node in promises.sorted() { fingerprint.mix(node) }
         for node in votes.keys.sorted() { fingerprint.mix(node) }
     }

@@ -91,11 +91,7 @@ extension Node {
     static let decisionPrefix = "decision/"
 
     private mutating func tellClusterOfFounding(at now: Now, into actions: inout [NodeAction]) {
-        let view = founding.view
-        let summary = FoundingSummary(
-            phase: FoundingSummary.Phase(rawValue: view.phase.rawValue) ?? .none,
-            generation: view.generation, owner: view.owner, startDeadline: view.startDeadline,
-            caHash: view.ready?.caHash, isOwner: view.isOwner, reason: view.reason)
+        let summary = FoundingSummary(founding)
         guard summary != toldSummary else { return }
         toldSummary = summary
         withCluster(at: now, into: &actions) { cluster, random, results in
@@ -193,5 +189,17 @@ extension Node {
                 owner: entry.owner, key: entry.key, value: entry.isTombstone ? nil : entry.value,
                 at: now, random: &random, into: &results)
         }
+    }
+}
+
+extension FoundingSummary {
+    /// What the planner needs to know of a founding.
+    package init(_ founding: Founding) {
+        let (phase, reason) = founding.standing
+        self.init(
+            phase: Phase(rawValue: phase.rawValue) ?? .none, generation: founding.generation,
+            owner: founding.owner, startDeadline: founding.startDeadline,
+            caHash: founding.readyAuthority,
+            isOwner: founding.owner == founding.configuration.node, reason: reason)
     }
 }

@@ -32,6 +32,11 @@ struct SimulatedClock {
         return Now(boot: local(time), wall: WallTime(seconds: wall))
     }
 
+    /// The wall clock was set.
+    func jumped(by seconds: Int64) -> SimulatedClock {
+        SimulatedClock(start: start, origin: origin, rate: rate, wallError: wallError + seconds)
+    }
+
     private func scaled(_ duration: Duration, by factor: Double) -> Int64 {
         let nanoseconds = max(0, duration.clampedNanoseconds)
         // Whole simulations last hours, deadlines may lie at the end of time.

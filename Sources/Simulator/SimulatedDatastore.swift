@@ -31,31 +31,31 @@ struct SimulatedDatastores {
 
     /// Carries out one command of `node`.
     mutating func execute(
-        _ command: HostCommand, of node: NodeID, disk: inout SimulatedDisk,
+        _ command: HostCommand, of node: NodeID, data: inout LocalDatastore,
         isRunning: inout Bool, random: inout SeededGenerator
     ) -> HostReport? {
         switch command {
         case .inspect:
-            return .inspected(disk.datastore)
+            return .inspected(data)
         case .found(let identity, let generation, _):
             return found(
-                identity, generation: generation, of: node, disk: &disk, isRunning: &isRunning,
+                identity, generation: generation, of: node, data: &data, isRunning: &isRunning,
                 random: &random)
         case .extendDeadline:
             return nil
         case .release(let cluster):
-            guard case .founding(cluster) = disk.datastore else { return nil }
+            guard case .founding(cluster) = data else { return nil }
             clusters[cluster]?.isReleased = true
-            disk.datastore = .server(cluster)
+            data = .server(cluster)
             return nil
         case .stop:
             isRunning = false
             return nil
         case .setAside:
-            if case .server(let cluster) = disk.datastore, clusters[cluster]?.isReleased == true {
+            if case .server(let cluster) = data, clusters[cluster]?.isReleased == true {
                 violations.append("\(node.short) sets the certified cluster's data aside")
             }
-            disk.datastore = .none
+            data = .none
             isRunning = false
             return .asideSet
         case .makeRequest(let identity):
@@ -63,13 +63,13 @@ struct SimulatedDatastores {
         case .admit(let admission):
             return admit(admission, by: node)
         case .startJoined(let delivery):
-            return start(delivery, as: .server, disk: &disk, isRunning: &isRunning)
+            return start(delivery, as: .server, data: &data, isRunning: &isRunning)
         case .startAgent(let delivery):
-            return start(delivery, as: .agent, disk: &disk, isRunning: &isRunning)
+            return start(delivery, as: .agent, data: &data, isRunning: &isRunning)
         case .restartExisting:
-            return restart(disk, isRunning: &isRunning)
+            return restart(data, isRunning: &isRunning)
         case .probe:
-            return observe(disk)
+            return observe(data)
         case .evict(let memberID):
             for cluster in clusters.keys {
                 clusters[cluster]?.members.removeAll { $0.id == memberID && !$0.isStarted }
@@ -82,7 +82,7 @@ struct SimulatedDatastores {
             }
             return .expelled(leaver.node, nonce: nonce)
         case .retire:
-            disk.datastore = .retired
+            data = .retired
             isRunning = false
             return .retired
         }
@@ -96,9 +96,9 @@ struct SimulatedDatastores {
 
     private mutating func found(
         _ identity: HostIdentity, generation: UInt32, of node: NodeID,
-        disk: inout SimulatedDisk, isRunning: inout Bool, random: inout SeededGenerator
+        data: inout LocalDatastore, isRunning: inout Bool, random: inout SeededGenerator
     ) -> HostReport {
-        switch disk.datastore {
+        switch data {
         case .founding(let known) where known.generation == generation:
             isRunning = true
             return .founded(known)
@@ -112,7 +112,7 @@ struct SimulatedDatastores {
         founded.members.append(member(identity))
         clusters[cluster] = founded
         known.insert(node)
-        disk.datastore = .founding(cluster)
+        data = .founding(cluster)
         isRunning = true
         return .founded(cluster)
     }
@@ -149,7 +149,7 @@ struct SimulatedDatastores {
     }
 
     private mutating func start(
-        _ delivery: GrantDelivery, as role: DatastoreRole, disk: inout SimulatedDisk,
+        _ delivery: GrantDelivery, as role: DatastoreRole, data: inout LocalDatastore,
         isRunning: inout Bool
     ) -> HostReport {
         guard clusters[delivery.cluster] != nil else {
@@ -164,20 +164,20 @@ struct SimulatedDatastores {
             guard let index else { return .startFailed(.removed, reason: "not a member") }
             let started = member(identity)
             clusters[delivery.cluster]?.members[index] = started
-            disk.datastore = .server(delivery.cluster)
+            data = .server(delivery.cluster)
         case .agent:
             let agent = ClusterAgent(name: identity.name, node: identity.node)
             if clusters[delivery.cluster]?.agents.contains(agent) == false {
                 clusters[delivery.cluster]?.agents.append(agent)
             }
-            disk.datastore = .agent(delivery.cluster)
+            data = .agent(delivery.cluster)
         }
         isRunning = true
         return .running(delivery.cluster, role)
     }
 
-    private func restart(_ disk: SimulatedDisk, isRunning: inout Bool) -> HostReport {
-        switch disk.datastore {
+    private func restart(_ data: LocalDatastore, isRunning: inout Bool) -> HostReport {
+        switch data {
         case .server(let cluster):
             isRunning = true
             return .running(cluster, .server)
@@ -189,8 +189,8 @@ struct SimulatedDatastores {
         }
     }
 
-    private func observe(_ disk: SimulatedDisk) -> HostReport {
-        switch disk.datastore {
+    private func observe(_ data: LocalDatastore) -> HostReport {
+        switch data {
         case .founding(let cluster), .server(let cluster), .agent(let cluster):
             guard let known = clusters[cluster] else { return .unobservable(reason: "unknown") }
             return .observed(

@@ -31,6 +31,23 @@ struct SimulatedHost {
             .milliseconds(20)
         }
     }
+
+    /// What a step that can fail says when it does.
+    static func failure(of command: HostCommand) -> HostReport? {
+        let reason = "simulated failure"
+        switch command {
+        case .found(_, let generation, _):
+            return .foundingFailed(generation: generation, reason: reason)
+        case .startJoined, .startAgent, .restartExisting:
+            return .startFailed(.transient, reason: reason)
+        case .admit(let admission):
+            return .postponed(
+                joiner: admission.joiner.node, nonce: admission.nonce, .unhealthy)
+        case .probe: return .unobservable(reason: reason)
+        case .makeRequest, .evict, .expel, .retire: return .failed(reason: reason)
+        case .inspect, .extendDeadline, .release, .stop, .setAside: return nil
+        }
+    }
 }
 
 extension Simulation {
@@ -98,7 +115,8 @@ extension Simulation {
         guard machine.host.ticket == ticket, let command = machine.host.current else { return }
         machine.host.current = nil
         let report: HostReport? =
-            fails(command) ? failure(of: command, on: machine) : perform(command, on: machine)
+            SimulatedHost.failure(of: command).flatMap { chance(faults.hostFailure) ? $0 : nil }
+            ?? perform(command, on: machine)
         checkDatastores()
         if machine.actionsUntilCrash != nil {
             // Done, and nobody was told.
@@ -107,33 +125,6 @@ extension Simulation {
         }
         beginNextStep(on: machine)
         if let report { step(machine, .host(report)) }
-    }
-
-    private func fails(_ command: HostCommand) -> Bool {
-        switch command {
-        case .inspect, .extendDeadline, .release, .stop, .setAside: false
-        case .found, .makeRequest, .admit, .startJoined, .startAgent, .restartExisting, .probe,
-            .evict, .expel, .retire:
-            chance(faults.hostFailure)
-        }
-    }
-
-    private func failure(of command: HostCommand, on machine: SimulatedMachine) -> HostReport {
-        let reason = "simulated failure"
-        switch command {
-        case .found(_, let generation, _):
-            return .foundingFailed(generation: generation, reason: reason)
-        case .startJoined, .startAgent, .restartExisting:
-            return .startFailed(.transient, reason: reason)
-        case .admit(let admission):
-            return .postponed(
-                joiner: admission.joiner.node, nonce: admission.nonce, .unhealthy)
-        case .probe:
-            return .unobservable(reason: reason)
-        case .inspect, .extendDeadline, .release, .stop, .setAside, .makeRequest, .evict,
-            .expel, .retire:
-            return .failed(reason: reason)
-        }
     }
 
     private func perform(_ command: HostCommand, on machine: SimulatedMachine) -> HostReport? {
@@ -146,7 +137,7 @@ extension Simulation {
         }
         let wasRunning = machine.host.isRunning
         let report = datastores.execute(
-            command, of: node, disk: &machine.disk, isRunning: &machine.host.isRunning,
+            command, of: node, data: &machine.disk.datastore, isRunning: &machine.host.isRunning,
             random: &random)
         if machine.host.isRunning != wasRunning {
             tell("\(machine.name) datastore \(wasRunning ? "stops" : "runs")")

@@ -46,7 +46,9 @@ package final class Simulation {
             let delay = random.duration(in: .zero...options.startSpread)
             machines.append(
                 SimulatedMachine(
-                    index: index, identitySeed: random.next(), token: token.token,
+                    index: index, identitySeed: random.next(),
+                    token: index >= options.machines - options.growth
+                        ? token.token.grown() : token.token,
                     role: index >= options.machines - options.agents ? .agent : .auto,
                     usesLocalDiscovery: options.usesLocalDiscovery))
             machines[index].usesDHT = options.usesDHT

@@ -13,6 +13,8 @@ package struct SimulationOptions: Sendable {
     package var policy: GenesisPolicy?
     /// The last so many machines are agents by wish: they never vote and never found.
     package var agents = 0
+    /// The last so many machines come with what `token grow` prints: they never vote and never found.
+    package var growth = 0
     /// The overlay's IPv4 block; a small one makes machines claim the same address.
     package var ipv4Plan = IPPrefix(.v4(0x0A01_0000), length: 16)
     /// Without local discovery every machine is told the address of the first one.
@@ -26,6 +28,11 @@ package struct SimulationOptions: Sendable {
     /// Folds every node's whole state into the trace after each step: slow, and finds the first
     /// step in which two runs differ.
     package var hashesEveryStep = false
+
+    /// More machines have the founding token than may ever vote: everybody must raise an alarm.
+    package var expectsAlarm: Bool {
+        policy.map { machines - growth - agents > $0.identityLimit } ?? false
+    }
 
     static let storyLimit = 20_000
 

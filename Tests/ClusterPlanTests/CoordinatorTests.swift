@@ -113,13 +113,65 @@ import Testing
                 phase: .starting, generation: 1, startDeadline: mesh.now + .seconds(600)),
             owner: 0)
         mesh.run(for: .seconds(30)) { $0.foundingReady != nil }
+        // Given up on, but not decided yet: it stops, and its data stays.
         mesh.certify(FoundingSummary(phase: .fenced, generation: 1), owner: 0)
+        mesh.run(for: .seconds(30)) { _ in false }
+        #expect(mesh.store.running.isEmpty && mesh.hosts[0].setAside.isEmpty)
+        mesh.certify(FoundingSummary(phase: .fenced, generation: 2), owner: 1)
         #expect(mesh.run(for: .seconds(30)) { $0.hosts[0].setAside == [1] })
         #expect(mesh.store.running.isEmpty)
         let stop = mesh.history.firstIndex { if case .stop = $0.command { true } else { false } }
         let aside = mesh.history.firstIndex { $0.command == .setAside(generation: 1) }
         #expect(stop != nil && aside != nil && (stop ?? 0) < (aside ?? 0))
         #expect(mesh.violations == [])
+    }
+
+    /// An attempt to certify ready may succeed after the hold behind it ended, under the authority
+    /// that it named. The data with that authority must still be there.
+    @Test func whatWasProposedAsReadyStaysWhileItMayBeDecided() {
+        var mesh = SimulatedMesh(roles: [.auto, .auto])
+        mesh.certify(
+            FoundingSummary(
+                phase: .starting, generation: 1, startDeadline: mesh.now + .seconds(20)),
+            owner: 0)
+        mesh.run(for: .seconds(15)) { $0.foundingReady != nil }
+        let proposed = mesh.foundingReady
+        mesh.certify(FoundingSummary(phase: .fenced, generation: 1), owner: 0)
+        mesh.run(for: .seconds(60)) { _ in false }
+        mesh.certify(
+            FoundingSummary(phase: .ready, generation: 1, caHash: proposed), owner: 0)
+        #expect(mesh.run(for: .seconds(300)) { $0.isComplete(servers: 2, agents: 0) })
+        #expect(mesh.hosts[0].setAside.isEmpty)
+        #expect(mesh.violations == [])
+    }
+
+    /// Its disk went back to before READY, and meanwhile others joined. What is on it would come up as a
+    /// cluster of one beside theirs.
+    @Test func aFounderWhoseDiskWentBackJoinsAnew() {
+        var mesh = SimulatedMesh(roles: [.auto, .auto, .auto])
+        mesh.foundByNode0()
+        #expect(mesh.run(for: .seconds(300)) { $0.isComplete(servers: 3, agents: 0) })
+        guard case .server(let cluster) = mesh.hosts[0].local else {
+            Issue.record("the founder is no server")
+            return
+        }
+        mesh.crash(0, withProcess: true)
+        mesh.hosts[0].local = .founding(cluster)
+        mesh.restart(0)
+        #expect(mesh.run(for: .seconds(60)) { $0.hosts[0].setAside == [1] })
+        #expect(mesh.run(for: .seconds(600)) { $0.isComplete(servers: 3, agents: 0) })
+        #expect(mesh.violations == [], "\(mesh.story)")
+    }
+
+    /// The start was durable in the registers, and the machine died before there was any data. When
+    /// that claim is abandoned the registers wait to hear that nothing is left of it.
+    @Test func nothingIsSetAsideWhereNothingWasMade() {
+        var mesh = SimulatedMesh(roles: [.auto])
+        mesh.run(for: .seconds(5)) { _ in false }
+        mesh.certify(FoundingSummary(phase: .fenced, generation: 2), owner: 1)
+        #expect(mesh.run(for: .seconds(30)) { $0.hosts[0].setAside == [1] })
+        mesh.run(for: .seconds(60)) { _ in false }
+        #expect(mesh.hosts[0].setAside == [1], "once is enough")
     }
 
     @Test func anOwnerThatDiesBeforeReadyLearnsItsFateFromTheRegisters() {

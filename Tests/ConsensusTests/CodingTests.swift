@@ -1,5 +1,6 @@
 import Consensus
 import MeshBase
+import Simulator
 import Testing
 
 @Suite struct CodingTests {

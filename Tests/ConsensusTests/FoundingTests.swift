@@ -1,6 +1,7 @@
 import Consensus
 import Cryptography
 import MeshBase
+import Simulator
 import Testing
 
 /// How a founding goes when the network is kind.

@@ -1,5 +1,6 @@
 import Consensus
 import MeshBase
+import Simulator
 
 /// A small mesh with a perfect network and one clock, for stories told step by step.
 struct Mesh {

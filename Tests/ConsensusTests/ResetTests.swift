@@ -1,5 +1,6 @@
 import Consensus
 import MeshBase
+import Simulator
 import Testing
 
 /// The operator's last word: a reset that the mesh root signed.

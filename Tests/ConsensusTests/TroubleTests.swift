@@ -1,5 +1,6 @@
 import Consensus
 import MeshBase
+import Simulator
 import Testing
 
 /// How a founding goes when something is wrong.
@@ -283,5 +284,55 @@ import Testing
             mesh.receive(bytes, at: nodeID(1), from: stranger)
             #expect(mesh.fingerprint(nodeID(1)) == before, "\(body)")
         }
+    }
+
+    /// A machine that runs twice, or whose disk went back, may use a ballot for two values. One of them may
+    /// be chosen; a proposer that hears of both cannot tell and proposes neither.
+    @Test func twoValuesUnderOneBallotStopAnAttempt() {
+        let rules = FoundingRules()
+        let old = Ballot(round: 5, node: nodeID(1))
+        let one = AcceptedValue(ballot: old, value: .claim(Claim(owner: nodeID(1))))
+        let other = AcceptedValue(ballot: old, value: .claim(Claim(owner: nodeID(2))))
+        var proposer = Proposer(
+            generation: 1, ballot: Ballot(round: 9, node: nodeID(0)),
+            wanted: .claim(Claim(owner: nodeID(0))), quorum: 3)
+        for (number, accepted) in [one, other, nil].enumerated() {
+            let isComplete = proposer.promised(
+                by: nodeID(number), accepted: accepted, rules: rules)
+            #expect(!isComplete)
+        }
+        #expect(proposer.isContradicted && proposer.stage == .preparing)
+        // A newer ballot settles it.
+        let newer = AcceptedValue(
+            ballot: Ballot(round: 7, node: nodeID(2)), value: .claim(Claim(owner: nodeID(2))))
+        let isComplete = proposer.promised(by: nodeID(3), accepted: newer, rules: rules)
+        #expect(isComplete)
+        #expect(proposer.value == newer.value)
+    }
+
+    /// Operators give up on an owner that is well. That cannot succeed while its hold lasts, and must
+    /// not keep its own `ready` from being decided.
+    @Test func hastyTakeoversDoNotStarveAnOwner() throws {
+        var (mesh, owner) = try stuck(Self.five)
+        let others = mesh.nodes.filter { $0 != owner }
+        for node in others {
+            try mesh.step(node) { founding, at, random, actions in
+                try founding.operatorTakeover(at: at, random: &random, into: &actions)
+            }
+        }
+        mesh.run(seconds: 30)
+        let promises = mesh.sent.compactMap { sent -> Ballot? in
+            guard let message = try? FoundingMessage(decoding: sent.bytes),
+                case .promise(.outcome, let ballot, _) = message.body
+            else { return nil }
+            return ballot
+        }
+        #expect(promises.isEmpty, "nobody but the owner may ask for promises now")
+        mesh.step(owner) { founding, at, random, actions in
+            founding.datastoreReady(
+                caHash: owner.bytes, at: at, random: &random, into: &actions)
+        }
+        mesh.run(seconds: 3)
+        #expect(mesh.nodes.allSatisfy { mesh.members[$0]?.founding.view.phase == .ready })
     }
 }

@@ -3,13 +3,13 @@ import MeshBase
 import Storage
 import Testing
 
-private let location = StateLocation(path: "/s")
-private let survivals: [CrashingDisk.Survival] =
+let location = StateLocation(path: "/s")
+let survivals: [CrashingDisk.Survival] =
     [.none, .all] + (1...12).map { .some(seed: $0) }
 
 /// One try: the power goes in the middle of one step of `work`, or that step fails, and
 /// `examine` looks at each disk that the next start may find.
-private func everyCrash(
+func everyCrash(
     of work: (CrashingDisk) -> Void, from start: () -> CrashingDisk = CrashingDisk.init,
     survivals: [CrashingDisk.Survival] = survivals,
     examine: (CrashingDisk, String) throws -> Void

@@ -3,7 +3,6 @@ import MeshBase
 import Storage
 import Testing
 
-private let location = StateLocation(path: "/s")
 private let kind = FileKind(tag: "Test", version: 2)
 
 @Suite("Damaged files")

@@ -1,12 +1,13 @@
 import Consensus
 import Foundation
 import MeshBase
+import Simulator
 import Testing
 
 /// Leases under loss, partitions, crashes, drifting clocks, and voters that are replaced.
 ///
-/// `LEASE_SEEDS=20000 swift test -c release --filter LeaseTests` looks longer.
-@Suite struct LeaseTests {
+/// `LEASE_SEEDS=20000 swift test -c release --filter LeaseWorldTests` looks longer.
+@Suite struct LeaseWorldTests {
     static let seeds: UInt64 =
         ProcessInfo.processInfo.environment["LEASE_SEEDS"].flatMap(UInt64.init) ?? 60
 

@@ -6,7 +6,7 @@ import MeshBase
 ///
 /// Checked from outside: no two pieces of work run at the same time, and the numbers under which
 /// they run only grow.
-struct LeaseWorld {
+package struct LeaseWorld {
     enum Event {
         case deliver(to: Int, from: NodeID, [UInt8])
         case timer(machine: Int, life: Int)
@@ -27,8 +27,7 @@ struct LeaseWorld {
         var record: [UInt8]?
         var voters: [UInt8]?
         var life = 0
-        var rate = 1.0
-        var bootedAt = 0
+        var clock = SimulatedClock(start: .zero, origin: .zero, rate: 1, wallError: 0)
         var timerAt: Int?
         var random: SeededGenerator
         /// The piece of work of this machine.
@@ -48,19 +47,25 @@ struct LeaseWorld {
     var nextIdentity: Int
     var isHealing = false
     var rules: LeaseRules
-    var violation: String?
+    package private(set) var violation: String?
+    /// What happened, one line each; only when asked for.
+    package private(set) var story: [String] = []
+    private let tellsStory: Bool
     var highest: UInt64 = 0
-    var starts = 0
+    package private(set) var starts = 0
     var startsAfterHealing = 0
-    var events = 0
+    package private(set) var events = 0
     /// Epochs that the world went through.
-    var epoch: UInt32 = 1
-    var voters = [nodeID(0)]
+    package private(set) var epoch: UInt32 = 1
+    var voters = [FoundingWorld.node(0)]
     var replacements = 0
     let troubled = 60_000
     let healing = 40_000
 
-    init(seed: UInt64, rules: LeaseRules = LeaseRules(), count: Int = 5) {
+    package init(
+        seed: UInt64, rules: LeaseRules = LeaseRules(), count: Int = 5, tellsStory: Bool = false
+    ) {
+        self.tellsStory = tellsStory
         dice = Dice(seed ^ 0x1EA5E)
         self.rules = rules
         loss = Double.random(in: 0...0.3, using: &dice)
@@ -69,29 +74,29 @@ struct LeaseWorld {
         for number in 0..<count {
             machines.append(
                 Machine(
-                    identity: nodeID(number),
+                    identity: FoundingWorld.node(number),
                     random: SeededGenerator(seed: seed &* 1_000 &+ UInt64(number))))
-            queue.add(.restart(machine: number), at: dice.span(0...2_000))
+            add(.restart(machine: number), at: dice.span(0...2_000))
         }
         for _ in 0..<dice.pick(0..<14) {
-            queue.add(.crash(machine: dice.pick(0..<count)), at: dice.span(3_000...troubled))
+            add(.crash(machine: dice.pick(0..<count)), at: dice.span(3_000...troubled))
         }
         for _ in 0..<dice.pick(0..<4) {
-            queue.add(.replace(machine: dice.pick(0..<count)), at: dice.span(10_000...troubled))
+            add(.replace(machine: dice.pick(0..<count)), at: dice.span(10_000...troubled))
         }
         for _ in 0..<dice.pick(0..<4) {
-            queue.add(.dip(survivor: dice.pick(0..<count)), at: dice.span(5_000...troubled))
+            add(.dip(survivor: dice.pick(0..<count)), at: dice.span(5_000...troubled))
         }
         for _ in 0..<dice.pick(0..<10) {
             let start = dice.span(0...troubled)
-            queue.add(.partition((0..<count).map { _ in dice.pick(0..<2) }), at: start)
-            queue.add(
+            add(.partition((0..<count).map { _ in dice.pick(0..<2) }), at: start)
+            add(
                 .partition([Int](repeating: 0, count: count)), at: start + dice.span(500...20_000))
         }
         for time in stride(from: 500, through: troubled + healing, by: 1_000) {
-            queue.add(.company, at: time)
+            add(.company, at: time)
         }
-        queue.add(.heal, at: troubled)
+        add(.heal, at: troubled)
     }
 
     /// A fifth of the real lengths: the same order of things in less virtual time.
@@ -106,9 +111,12 @@ struct LeaseWorld {
         return timing
     }
 
-    mutating func run() {
-        while violation == nil, let (time, event) = queue.next(), time <= troubled + healing {
-            now = time
+    /// Runs to the end, to the first broken rule, or until so many events have happened.
+    package mutating func run(steps: Int = .max) {
+        while violation == nil, events < steps, let item = queue.popFirst() {
+            now = Int(item.time.nanoseconds / 1_000_000)
+            guard now <= troubled + healing else { break }
+            let event = item.event
             events += 1
             for index in machines.indices { endWork(index) }
             handle(event)
@@ -118,6 +126,14 @@ struct LeaseWorld {
         if violation == nil, startsAfterHealing == 0, living > voters.count / 2 {
             violation = "liveness: nobody got the lease after all faults were gone"
         }
+    }
+
+    private mutating func add(_ event: Event, at milliseconds: Int) {
+        queue.add(event, at: .zero + .milliseconds(Int64(milliseconds)))
+    }
+
+    private mutating func tell(_ text: @autoclosure () -> String) {
+        if tellsStory { story.append("\(BootInstant.zero + .milliseconds(Int64(now))) \(text())") }
     }
 
     private mutating func handle(_ event: Event) {
@@ -138,12 +154,12 @@ struct LeaseWorld {
         case .crash(let machine):
             crash(machine)
             let isQuick = dice.chance(0.5)
-            queue.add(
+            add(
                 .restart(machine: machine), at: now + dice.span(50...(isQuick ? 500 : 12_000)))
         case .dip(let survivor):
             for machine in machines.indices where machine != survivor {
                 crash(machine)
-                queue.add(.restart(machine: machine), at: now + dice.span(20...300))
+                add(.restart(machine: machine), at: now + dice.span(20...300))
             }
         case .restart(let machine): restart(machine)
         case .replace(let machine):
@@ -152,13 +168,17 @@ struct LeaseWorld {
             crash(machine)
             machines[machine].record = nil
             machines[machine].voters = nil
-            machines[machine].identity = nodeID(nextIdentity)
+            machines[machine].identity = FoundingWorld.node(nextIdentity)
             nextIdentity += 1
-            queue.add(.restart(machine: machine), at: now + dice.span(50...3_000))
-        case .partition(let groups): if !isHealing { self.groups = groups }
+            add(.restart(machine: machine), at: now + dice.span(50...3_000))
+        case .partition(let groups):
+            guard !isHealing else { return }
+            self.groups = groups
+            tell("sides of the network: \(groups)")
         case .company: tellCompany()
         case .heal:
             isHealing = true
+            tell("all faults are over")
             loss = 0
             groups = [Int](repeating: 0, count: machines.count)
             for machine in machines.indices { restart(machine) }
@@ -179,11 +199,15 @@ struct LeaseWorld {
         }
     }
 
+    private func name(of node: NodeID) -> String {
+        machines.firstIndex { $0.identity == node }.map { "n\($0)" } ?? "a lost machine"
+    }
+
     // MARK: - Work
 
     /// The supervisor of a piece of work asks every 200 ms and stops it in time by its own clock.
     private mutating func work(_ machine: Int) {
-        queue.add(.worker(machine: machine, life: machines[machine].life), at: now + 200)
+        add(.worker(machine: machine, life: machines[machine].life), at: now + 200)
         guard machines[machine].board != nil else { return }
         if machines[machine].session == 0 {
             machines[machine].session = machines[machine].random.next()
@@ -191,6 +215,7 @@ struct LeaseWorld {
         let session = machines[machine].session
         if machines[machine].runsUnder != nil, now >= machines[machine].endsAt {
             machines[machine].runsUnder = nil
+            tell("n\(machine) is done with its work")
             machines[machine].session = 0
             step(machine) { board, at, random, actions in
                 board.release("job", session: session, at: at, random: &random, into: &actions)
@@ -228,29 +253,30 @@ struct LeaseWorld {
         starts += 1
         if isHealing { startsAfterHealing += 1 }
         machines[machine].runsUnder = number
+        tell("n\(machine) works under number \(number)")
         machines[machine].endsAt = now + dice.span(50...8_000)
     }
 
     private mutating func endWork(_ machine: Int) {
         if machines[machine].runsUnder != nil, now >= machines[machine].runsUntil {
             machines[machine].runsUnder = nil
+            tell("n\(machine)'s time is over")
             machines[machine].session = 0
         }
     }
 
     // MARK: - Machines
 
-    private func bootTime(_ machine: Int) -> BootInstant {
-        let elapsed = Double(now - machines[machine].bootedAt) * machines[machine].rate
-        return BootInstant(nanoseconds: UInt64(max(elapsed, 0) * 1_000_000))
-    }
+    private var instant: BootInstant { .zero + .milliseconds(Int64(now)) }
+
+    private func bootTime(_ machine: Int) -> BootInstant { machines[machine].clock.local(instant) }
 
     private func trueTime(_ instant: BootInstant, on machine: Int) -> Int {
-        let milliseconds = Double(instant.nanoseconds) / 1_000_000
-        return machines[machine].bootedAt + Int(milliseconds / machines[machine].rate)
+        Int(machines[machine].clock.global(instant).nanoseconds / 1_000_000)
     }
 
     private mutating func crash(_ machine: Int) {
+        if machines[machine].board != nil { tell("n\(machine) goes down") }
         machines[machine].board = nil
         machines[machine].life += 1
         machines[machine].timerAt = nil
@@ -261,21 +287,24 @@ struct LeaseWorld {
     private mutating func restart(_ machine: Int) {
         guard machines[machine].board == nil else { return }
         if dice.chance(0.5) {
-            machines[machine].bootedAt = now - dice.span(0...5_000)
-            machines[machine].rate = Double.random(in: 0.9...1.1, using: &dice)
+            machines[machine].clock = SimulatedClock(
+                start: instant, origin: .zero + dice.pause(0...5_000),
+                rate: dice.number(0.9...1.1), wallError: 0)
         }
         machines[machine].life += 1
+        tell("n\(machine) starts")
         machines[machine].board = LeaseBoard(
             configuration: LeaseConfiguration(
-                meshID: testMesh, node: machines[machine].identity, mayVote: true,
+                meshID: FoundingWorld.meshID, node: machines[machine].identity, mayVote: true,
                 timing: Self.timing, rules: rules),
             record: machines[machine].record, voters: machines[machine].voters,
             at: bootTime(machine), signer: KeyedHashSigner(node: machines[machine].identity))
         step(machine) { board, at, random, actions in
             board.founded(
-                generation: 1, founder: nodeID(0), at: at, random: &random, into: &actions)
+                generation: 1, founder: FoundingWorld.node(0), at: at, random: &random,
+                into: &actions)
         }
-        queue.add(.worker(machine: machine, life: machines[machine].life), at: now + 50)
+        add(.worker(machine: machine, life: machines[machine].life), at: now + 50)
     }
 
     private mutating func step(
@@ -295,6 +324,8 @@ struct LeaseWorld {
                 guard epoch > self.epoch else { continue }
                 self.epoch = epoch
                 self.voters = voters
+                let names = voters.map { name(of: $0) }.joined(separator: " ")
+                tell("change \(epoch): \(names) decide")
             case .dropped: break
             }
         }
@@ -302,7 +333,7 @@ struct LeaseWorld {
         let time = max(trueTime(deadline, on: machine) + 1, now + 1)
         if let planned = machines[machine].timerAt, planned <= time { return }
         machines[machine].timerAt = time
-        queue.add(.timer(machine: machine, life: machines[machine].life), at: time)
+        add(.timer(machine: machine, life: machines[machine].life), at: time)
     }
 
     private mutating func transmit(_ bytes: [UInt8], from sender: Int, to peer: NodeID) {
@@ -311,7 +342,7 @@ struct LeaseWorld {
         else { return }
         for _ in 0..<(dice.chance(0.05) ? 2 : 1) {
             let delay = dice.chance(0.05) ? dice.span(200...4_000) : dice.span(1...40)
-            queue.add(
+            add(
                 .deliver(to: target, from: machines[sender].identity, bytes), at: now + delay)
         }
     }
