@@ -133,7 +133,10 @@ let package = Package(
             name: "NamesFuzzing", dependencies: ["DNS", "MeshBase", "NetAddress"],
             path: "Tests/FuzzTests/Names", swiftSettings: settings),
         tests("TransportTests", ["Transport"]),
-        tests("FuzzTests", ["NamesFuzzing"], exclude: ["Names", "Corpus"]),
+        .target(
+            name: "DHTFuzzing", dependencies: values + ["Kademlia", "PathDiscovery", "MeshNode"],
+            path: "Tests/FuzzTests/DHT", swiftSettings: settings),
+        tests("FuzzTests", ["NamesFuzzing", "DHTFuzzing"], exclude: ["Names", "DHT", "Corpus"]),
         tests("MembershipTests", values + ["Membership"]),
         tests("LedgerTests", values + ["Ledger"]),
         tests("ScaleTests", values + ["Ledger", "Membership"]),
