@@ -112,7 +112,7 @@ extension MeshTests {
             try await withMesh { mesh in
                 let nat = try await NATLab(mesh)
                 let hidden = ["--no-mdns", "--dht", "private", "--dht-plain", "--dht-announce"]
-                var anna = try await nat.site(1, .open, name: "anna").machine
+                let anna = try await nat.site(1, .open, name: "anna").machine
                 try await nat.lose(percent: lossPercent)
                 // Their own first words may get lost, and they say them once.
                 let contacts = ["45.18.2.2:6881", "45.18.3.2:6881"]
