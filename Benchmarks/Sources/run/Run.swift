@@ -50,6 +50,8 @@ enum Run {
         let programs = try Programs(binary: binary)
         let lab = try Lab(processor: processor, tools: programs.tools)
         defer { lab.remove() }
+        // The run ends at the next step, and removes what it made.
+        for number in [SIGINT, SIGTERM] { signal(number) { _ in isInterrupted = true } }
         let report = try lab.compare(programs, other: other, rounds: rounds, seconds: seconds)
         print("\n" + report.table())
         if let document = options["--write"], !document.isEmpty {
