@@ -4,11 +4,7 @@ import Glibc
 enum PacketMemory {
     /// Zeroed and already present: the first touch of a page costs microseconds.
     static func touched(_ count: Int) -> UnsafeMutableRawPointer {
-        let huge = 2 << 20
-        let size = count >= 60_000 ? (count + huge - 1) / huge * huge : count
-        let memory = UnsafeMutableRawPointer.allocate(
-            byteCount: size, alignment: count >= 60_000 ? huge : 64)
-        if count >= 60_000 { madvise(memory, size, 14) }
+        let memory = UnsafeMutableRawPointer.allocate(byteCount: count, alignment: 64)
         memset(memory, 0, count)
         return memory
     }
