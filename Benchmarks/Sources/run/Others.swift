@@ -173,11 +173,8 @@ extension Lab {
             try execute(["cp", from, "\(directory)/tinc-\(side.other.rawValue)/\(file)"])
         }
         for (side, base) in zip(Side.allCases, bases) {
-            let file = "\(base)/pid"
-            processes.append(
-                try startDaemon(
-                    inside(side, ["tincd", "-c", base, "--pidfile=\(file)"]),
-                    log: "tinc-\(side.rawValue)", file: file))
+            let words = ["tincd", "-c", base, "-D", "--pidfile=\(base)/pid"]
+            processes.append(try start(inside(side, words), log: "tinc-\(side.rawValue)"))
         }
         try address("tinc0", 9)
         return other("tinc", version ?? "", "aes-256-cbc, sha256", 9, processes)
