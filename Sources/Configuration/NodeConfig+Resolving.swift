@@ -31,6 +31,8 @@ extension NodeConfig {
             dhtBootstrap: reader.readList(.dhtBootstrap, expecting: "HOST:PORT") {
                 hostAndPort($0)
             } ?? [],
+            announcesOnDHT: reader.read(.dhtAnnounce, expecting: "true or false") { Bool($0) }
+                ?? false,
             isDHTPlain: reader.read(.dhtPlain, expecting: "true or false") { Bool($0) } ?? false,
             dns: reader.read(.dns, expecting: "ADDRESS:PORT or off") { dnsListen($0) } ?? .overlay,
             dnsZone: reader.read(.dnsZone, expecting: "a domain name") { domainName($0) },
@@ -99,6 +101,11 @@ extension NodeConfig {
         if config.dht == .off, !config.dhtBootstrap.isEmpty {
             reader.complain(
                 .dhtBootstrap, "it has no effect: the DHT is off",
+                fix: "leave it out, or say --dht private or public")
+        }
+        if config.dht == .off, config.announcesOnDHT {
+            reader.complain(
+                .dhtAnnounce, "it has no effect: the DHT is off",
                 fix: "leave it out, or say --dht private or public")
         }
         if config.cluster != .none, config.role != .none, config.interfaceName == nil {

@@ -23,6 +23,8 @@ package struct NodeConfig: Hashable, Sendable {
     package var dht: DHTModeChoice?
     /// Nodes of the DHT to begin with; empty takes the well-known ones in public mode.
     package var dhtBootstrap: [HostAndPort]
+    /// Whether the node announces itself as BitTorrent's peers do, too.
+    package var announcesOnDHT: Bool
     /// Plain KRPC in a private network, for other programs.
     package var isDHTPlain: Bool
     package var dns: DNSListen

@@ -11,6 +11,7 @@ package enum NodeOption: String, Hashable, Sendable, CaseIterable {
     case peer
     case dht
     case dhtBootstrap = "dht-bootstrap"
+    case dhtAnnounce = "dht-announce"
     case dhtPlain = "dht-plain"
     case mdns
     case dns

@@ -234,7 +234,8 @@ private func dhtChoice(_ config: NodeConfig, token: NetworkToken) -> DHTChoice {
         case .private: .private
         case .public: .public
         }
-    return DHTChoice(mode: mode, isPlain: config.isDHTPlain)
+    return DHTChoice(
+        mode: mode, isPlain: config.isDHTPlain, announces: config.announcesOnDHT)
 }
 
 /// The API as a part of the program that ends with the others.

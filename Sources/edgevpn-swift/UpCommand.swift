@@ -43,6 +43,10 @@ struct UpCommand: AsyncParsableCommand {
         help: ArgumentHelp(
             "Nodes of the DHT to begin with; may be repeated.", valueName: "host:port"))
     var dhtBootstrap: [String] = []
+    @Flag(
+        inversion: .prefixedNo,
+        help: "Announce this machine on the DHT as BitTorrent does; strangers may list it there.")
+    var dhtAnnounce: Bool?
     @Flag(inversion: .prefixedNo, help: .hidden) var dhtPlain: Bool?
     @Flag(inversion: .prefixedNo, help: "Find members on the LAN by multicast DNS.")
     var mdns: Bool?
@@ -168,6 +172,7 @@ struct UpCommand: AsyncParsableCommand {
             (.token, token.token), (.tokenFile, token.tokenFile), (.stateDirectory, stateDir),
             (.interface, interface), (.address, address), (.hostname, hostname),
             (.listen, listen), (.dht, dht),
+            (.dhtAnnounce, dhtAnnounce.map { "\($0)" }),
             (.dhtPlain, dhtPlain.map { "\($0)" }), (.mdns, mdns.map { "\($0)" }), (.dns, dns),
             (.dnsZone, dnsZone), (.dnsIntegration, dnsIntegration),
             (.dnsQueryLog, dnsQueryLog.map { "\($0)" }), (.api, api), (.relay, relay),

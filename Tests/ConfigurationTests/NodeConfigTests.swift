@@ -153,9 +153,10 @@ struct NodeConfigTests {
     @Test func theDHTIsChosenAndBegunWith() throws {
         let config = try resolve(flags: [
             .dht: ["private"], .dhtBootstrap: ["a.example:1", "10.0.0.1:6881"],
-            .dhtPlain: ["true"],
+            .dhtPlain: ["true"], .dhtAnnounce: ["true"],
         ])
-        #expect(config.dht == .private && config.isDHTPlain)
+        #expect(config.dht == .private && config.isDHTPlain && config.announcesOnDHT)
+        #expect(try !resolve(flags: [:]).announcesOnDHT)
         #expect(config.dhtBootstrap.map(\.description) == ["a.example:1", "10.0.0.1:6881"])
         #expect(try resolve(flags: [:]).dht == nil)
     }
@@ -163,6 +164,8 @@ struct NodeConfigTests {
     @Test func plainKRPCIsForPrivateNetworks() {
         let found = problems(flags: [.dht: ["public"], .dhtPlain: ["true"]])
         #expect(found.count == 1 && found.first?.hasPrefix("--dht-plain: ") == true)
+        let unheard = problems(flags: [.dht: ["off"], .dhtAnnounce: ["true"]])
+        #expect(unheard.count == 1 && unheard.first?.hasPrefix("--dht-announce: ") == true)
         let useless = problems(flags: [.dht: ["off"], .dhtBootstrap: ["a:1"]])
         #expect(useless.count == 1 && useless.first?.hasPrefix("--dht-bootstrap: ") == true)
     }

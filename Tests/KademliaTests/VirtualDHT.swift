@@ -16,11 +16,25 @@ struct VirtualDHT {
     var walks: [SocketAddress: [DHTOperation: DHTWalk]] = [:]
     var writes: [SocketAddress: [DHTOperation: DHTStoring]] = [:]
     var found: [SocketAddress: Set<UInt64>] = [:]
+    var peers: [SocketAddress: Set<SocketAddress>] = [:]
     var drops: [DHTDropReason: Int] = [:]
     var sentBytes = 0
+    /// Who finds a member stays connected to it.
+    var isSociable = false
+    /// Nodes that are silent when asked to `get`, as those that know BEP 5 only.
+    var withoutGet: Set<SocketAddress> = []
+    /// Nodes that point to each other, claim to store everything, and know nothing.
+    var liars: [SocketAddress: KademliaID] = [:]
     private var deadlines: [SocketAddress: BootInstant] = [:]
+    /// Moments at which somebody may be due, the earliest at the root; some are stale.
+    private var alarms: [Alarm] = []
     private var flying: [Datagram] = []
     private var order = 0
+
+    private struct Alarm {
+        var time: BootInstant
+        var address: SocketAddress
+    }
 
     private struct Datagram {
         var arrival: BootInstant
@@ -28,6 +42,14 @@ struct VirtualDHT {
         var bytes: [UInt8]
         var room: Int
         var source, target: SocketAddress
+
+        var isGet: Bool {
+            guard let message = try? KRPCMessage(decoding: bytes),
+                case .query(let query) = message.body
+            else { return false }
+            if case .get = query.method { return true }
+            return false
+        }
     }
 
     /// 2023-11-14 22:13:20: 13 minutes into an hour.
@@ -46,10 +68,12 @@ struct VirtualDHT {
                 seconds: seconds + (clockError[address] ?? 0), nanoseconds: nanoseconds))
     }
 
-    /// Adds a node; with `member` and `secret` it looks for its mesh.
+    /// Adds a node; with `member` and `secret` it looks for its mesh, and with `announces` also as
+    /// BitTorrent's peers do. `isPublic`: an interface has its address.
     mutating func add(
         _ address: SocketAddress, rules: DHTRules, bootstrap: [SocketAddress],
-        member: NodeID? = nil, secret: SecretBytes? = nil
+        member: NodeID? = nil, secret: SecretBytes? = nil, announces: Bool = false,
+        isPublic: Bool = false
     ) {
         var meeting: Rendezvous?
         if let member, let secret {
@@ -58,10 +82,14 @@ struct VirtualDHT {
         }
         var agent = DHTAgent(
             configuration: DHTConfiguration(rules: rules, families: [address.family]),
-            rendezvous: meeting, at: now, random: &random)
+            rendezvous: meeting,
+            announcer: secret.flatMap {
+                announces ? PeerAnnouncer(secret: $0, port: address.port, at: now) : nil
+            }, at: now, random: &random)
+        if isPublic { agent.setLocalAddresses([address.ip], at: now) }
         agent.addBootstrap(bootstrap, at: now)
         agents[address] = agent
-        deadlines[address] = agent.deadline
+        setAlarm(address, agent.deadline)
     }
 
     /// Switches a machine off.
@@ -80,7 +108,7 @@ struct VirtualDHT {
         var actions: [DHTAction] = []
         let result = body(&agent, clock(of: address), &random, &actions)
         agents[address] = agent
-        deadlines[address] = agent.deadline
+        setAlarm(address, agent.deadline)
         carryOut(actions, of: address)
         return result
     }
@@ -125,7 +153,7 @@ struct VirtualDHT {
     @discardableResult
     mutating func run(until end: BootInstant, _ isDone: (VirtualDHT) -> Bool) -> Bool {
         while !isDone(self) {
-            let timer = deadlines.values.min() ?? .distantFuture
+            let timer = nextAlarm?.time ?? .distantFuture
             let next = min(flying.last?.arrival ?? .distantFuture, timer)
             guard next <= end else {
                 now = end
@@ -134,19 +162,56 @@ struct VirtualDHT {
             now = max(now, next)
             if let datagram = flying.last, datagram.arrival <= now {
                 flying.removeLast()
-                with(datagram.target) {
-                    $0.receive(
-                        datagram.bytes, from: datagram.source, room: datagram.room, at: $1,
-                        random: &$2, into: &$3)
-                }
-                continue
-            }
-            let due = deadlines.filter { $0.value <= now }.keys
-            for address in due.sorted(by: { $0.description < $1.description }) {
-                with(address) { $0.timeout(at: $1, random: &$2, into: &$3) }
+                deliver(datagram)
+            } else if let alarm = nextAlarm {
+                with(alarm.address) { $0.timeout(at: $1, random: &$2, into: &$3) }
             }
         }
         return true
+    }
+
+    private mutating func deliver(_ datagram: Datagram) {
+        if liars[datagram.target] != nil { return lie(datagram) }
+        if withoutGet.contains(datagram.target), datagram.isGet { return }
+        with(datagram.target) {
+            $0.receive(
+                datagram.bytes, from: datagram.source, room: datagram.room, at: $1, random: &$2,
+                into: &$3)
+        }
+    }
+
+    /// The earliest alarm that still holds.
+    private var nextAlarm: Alarm? {
+        mutating get {
+            while let first = alarms.first, deadlines[first.address] != first.time { popAlarm() }
+            return alarms.first
+        }
+    }
+
+    private mutating func setAlarm(_ address: SocketAddress, _ time: BootInstant?) {
+        guard deadlines[address] != time else { return }
+        deadlines[address] = time
+        guard let time else { return }
+        var index = alarms.count
+        alarms.append(Alarm(time: time, address: address))
+        while index > 0, alarms[index].time < alarms[(index - 1) / 2].time {
+            alarms.swapAt(index, (index - 1) / 2)
+            index = (index - 1) / 2
+        }
+    }
+
+    private mutating func popAlarm() {
+        alarms.swapAt(0, alarms.count - 1)
+        alarms.removeLast()
+        var index = 0
+        while true {
+            let children = [2 * index + 1, 2 * index + 2].filter { $0 < alarms.count }
+            guard let least = children.min(by: { alarms[$0].time < alarms[$1].time }),
+                alarms[least].time < alarms[index].time
+            else { return }
+            alarms.swapAt(index, least)
+            index = least
+        }
     }
 
     private mutating func carryOut(_ actions: [DHTAction], of address: SocketAddress) {
@@ -160,19 +225,54 @@ struct VirtualDHT {
                 writes[address, default: [:]][operation] = storing
             case .found(let records):
                 found[address, default: []].formUnion(records.map(\.tag))
+                if isSociable {
+                    agents[address]?.setAlone(false, at: now)
+                    setAlarm(address, agents[address]?.deadline)
+                }
             case .dropped(let reason):
                 drops[reason, default: 0] += 1
-            case .observed, .met:
+            case .foundPeers(let addresses):
+                peers[address, default: []].formUnion(addresses)
+            case .observed, .met, .glimpsed:
                 break
             }
         }
+    }
+
+    /// Every liar asks each `step`-th honest node something, and so gets into its table. In a large
+    /// DHT most tables have no room for them.
+    mutating func letLiarsIntroduceThemselves(toEach step: Int) {
+        for (liar, id) in liars.sorted(by: { $0.value < $1.value }) {
+            let honest = agents.keys.sorted { $0.description < $1.description }
+            for target in stride(from: 0, to: honest.count, by: step).map({ honest[$0] }) {
+                let ping = KRPCMessage(
+                    transaction: [1], body: .query(KRPCQuery(sender: id, method: .ping)))
+                send(ping.encoded, room: 0, from: liar, to: target)
+            }
+            run(for: .seconds(2))
+        }
+    }
+
+    private mutating func lie(_ datagram: Datagram) {
+        guard let message = try? KRPCMessage(decoding: datagram.bytes),
+            case .query(let query) = message.body, let id = liars[datagram.target]
+        else { return }
+        var response = KRPCResponse(sender: id)
+        response.token = [1, 2, 3, 4]
+        response.nodes = liars.sorted { $0.value < $1.value }.prefix(8).map {
+            NodeContact(id: $0.value, address: $0.key)
+        }
+        if case .ping = query.method { response = KRPCResponse(sender: id) }
+        let answer = KRPCMessage(transaction: message.transaction, body: .response(response))
+        send(answer.encoded, room: 0, from: datagram.target, to: datagram.source)
     }
 
     private mutating func send(
         _ bytes: [UInt8], room: Int, from source: SocketAddress, to target: SocketAddress
     ) {
         sentBytes += bytes.count
-        guard agents[target] != nil, farSide.contains(source) == farSide.contains(target),
+        guard agents[target] != nil || liars[target] != nil,
+            farSide.contains(source) == farSide.contains(target),
             Double(random.next() >> 11) / Double(1 << 53) >= loss
         else { return }
         order += 1
