@@ -7,7 +7,7 @@ import Testing
 ///
 ///     DHT_JOINERS=1000 swift test -c release --filter manyJoinWithinHalfAMinute
 @Test func manyJoinWithinHalfAMinute() {
-    let count = getenv("DHT_JOINERS").flatMap { Int(String(cString: $0)) } ?? 60
+    let count = getenv("DHT_JOINERS").flatMap { Int(String(cString: $0)) } ?? 12
     var options = SimulationOptions(seed: 12, machines: count)
     options.usesLocalDiscovery = false
     options.usesDHT = true
