@@ -221,10 +221,14 @@ private struct NameServerNode: Sendable {
     func answers() throws -> Bool {
         guard process.exitCode == nil else { return false }
         return try inside { server in
-            guard let reply = try DNSExchange.udp(goodQuery().encoded(), to: server) else {
-                return false
+            let query = goodQuery().encoded()
+            // Right behind a flood the kernel may have no room for it.
+            for _ in 0..<5 {
+                if let reply = try DNSExchange.udp(query, to: server, patience: 1_000) {
+                    return try responseCode(reply, to: query) == 0
+                }
             }
-            return try responseCode(reply, to: goodQuery().encoded()) == 0
+            return false
         }
     }
 
