@@ -100,7 +100,8 @@ extension MeshTests {
                 try node.flood(100_000, seed: 2)
                 let growth = node.residentKiB - before
                 print("measured: 100,000 damaged queries let the process grow by \(growth) KiB")
-                #expect(growth < 2_048)
+                // The cache may fill, with 8 MB at most; a kilobyte kept of every message would be 100 MB.
+                #expect(growth < 16_384)
                 #expect(try node.answers())
             }
         }
