@@ -180,7 +180,7 @@ package struct APIServer: Sendable {
         to outbound: NIOAsyncChannelOutboundWriter<HTTPServerResponsePart>
     ) async throws {
         let headers: HTTPHeaders = [
-            "content-type": "application/json",
+            "content-type": response.contentType,
             "content-length": "\(response.body.count)",
             "cache-control": "no-store",
             "connection": keepAlive ? "keep-alive" : "close",
