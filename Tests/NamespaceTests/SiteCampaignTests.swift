@@ -25,6 +25,8 @@ import Testing
     @Test func aSiteComesBackAfterPowerCuts() async throws {
         try await withClusterLab(count: 5, policy: Self.policy) { cluster in
             let story = try await ClusterStory(founding: cluster)
+            // It writes what every power cut must leave.
+            try await story.theLeadersMachineDies()
             for number in 1...setting("SITE_POWER_CUTS", default: 5) {
                 try await story.everyMachineDies()
                 print("power cut \(number): nothing changed")
