@@ -133,7 +133,11 @@ let package = Package(
             name: "NamesFuzzing", dependencies: ["DNS", "MeshBase", "NetAddress"],
             path: "Tests/FuzzTests/Names", swiftSettings: settings),
         tests("TransportTests", ["Transport"]),
-        tests("FuzzTests", ["NamesFuzzing"], exclude: ["Names", "Corpus"]),
+        .target(
+            name: "PathsFuzzing", dependencies: values + ["PathDiscovery"],
+            path: "Tests/FuzzTests/Paths", swiftSettings: settings),
+        tests(
+            "FuzzTests", ["NamesFuzzing", "PathsFuzzing"], exclude: ["Names", "Paths", "Corpus"]),
         tests("MembershipTests", values + ["Membership"]),
         tests("LedgerTests", values + ["Ledger"]),
         tests("ScaleTests", values + ["Ledger", "Membership"]),
