@@ -162,7 +162,9 @@ let package = Package(
         tests("CommandTests", []),
         tests(
             "NamespaceTests",
-            values + ["DNS", "Runtime", "LinuxIO", "MeshNode", "WireGuard", "Configuration"]),
+            values + [
+                "DNS", "Kademlia", "Runtime", "LinuxIO", "MeshNode", "WireGuard", "Configuration",
+            ]),
         tests("LayeringTests", []),
     ]
 )

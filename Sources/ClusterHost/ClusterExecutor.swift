@@ -27,6 +27,8 @@ package final class ClusterExecutor: Sendable {
         package var hookDirectory = "/etc/edgevpn/hooks"
         /// Present for K3s.
         package var k3s: K3sSettings?
+        /// Present for what is neither K3s nor etcd.
+        package var driven: DrivenDatastore?
 
         package init(
             directory: String, privateKey: StaticPrivateKey, clusterToken: String,
@@ -52,6 +54,9 @@ package final class ClusterExecutor: Sendable {
             let host: any DatastoreHost =
                 if let k3s = settings.k3s {
                     K3sHost(settings: settings, k3s: k3s, mailbox: mailbox, report: report)
+                } else if let driven = settings.driven {
+                    DrivenHost(
+                        settings: settings, datastore: driven, mailbox: mailbox, report: report)
                 } else {
                     EtcdHost(settings: settings, mailbox: mailbox, report: report)
                 }

@@ -38,6 +38,8 @@ package struct ServiceOrder: Sendable {
 /// Whoever keeps the datastore's process: a supervised child here, a unit of systemd or OpenRC on
 /// machines that have one. All calls come from one thread that lives as long as the daemon.
 package protocol InitSystem: AnyObject {
+    /// Makes these services ask the gate from now on, whoever starts them.
+    func guardStarts(of units: [String]) throws(HostFailure)
     /// Starts the service so that it cannot outlive the daemon until `release()`.
     func start(_ order: ServiceOrder) throws(HostFailure)
     /// Lets the service outlive the daemon from now on.
@@ -53,4 +55,8 @@ package protocol InitSystem: AnyObject {
     var processID: pid_t? { get }
     /// Lets go of a process that has ended.
     func forget()
+}
+
+extension InitSystem {
+    package func guardStarts(of units: [String]) throws(HostFailure) {}
 }

@@ -29,11 +29,13 @@ final class K3sHost: DatastoreHost {
         self.mailbox = mailbox
         self.report = report
         paths = HostPaths(directory: settings.directory, logName: "k3s.log")
+        let child = SupervisedService(
+            supervisor: settings.supervisor, processFile: paths.process,
+            onExit: { mailbox.post(.processEnded($0)) })
         switch k3s.keeper {
-        case .supervise:
-            service = SupervisedService(
-                supervisor: settings.supervisor, processFile: paths.process,
-                onExit: { mailbox.post(.processEnded($0)) })
+        case .supervise: service = child
+        case .openrc:
+            service = OpenRCService(gate: k3s.gate, directory: paths.directory, child: child)
         case .systemd:
             let groups = (try? readText("/proc/self/cgroup")) ?? ""
             service = SystemdService(
@@ -54,6 +56,7 @@ final class K3sHost: DatastoreHost {
     private var dropInFile: String { k3s.dropInDirectory + "/" + K3sPlan.dropInName }
 
     func inspect() throws(HostFailure) -> LocalDatastore {
+        try service.guardStarts(of: ["k3s", "k3s-agent"])
         let holdsData = fileExists(k3s.writeAheadLog) || fileExists(k3s.sqlite)
         guard fileExists(paths.record) else {
             guard holdsData else { return .none }

@@ -2,7 +2,7 @@
 package struct K3sSettings: Sendable {
     /// Who keeps K3s' process (`--init`).
     package enum Keeper: Sendable {
-        case supervise, systemd
+        case supervise, systemd, openrc
     }
 
     /// A name looked up in the usual directories, or a path.

@@ -37,12 +37,22 @@ package final class SystemdService: InitSystem {
         self.interrupt = interrupt
     }
 
-    package func start(_ order: ServiceOrder) throws(HostFailure) {
-        unit = order.unit
-        let role = order.unit.hasSuffix("-agent") ? ["--agent"] : []
+    package func guardStarts(of units: [String]) throws(HostFailure) {
+        for unit in units { try installGate(unit) }
+        try systemctl(["daemon-reload"])
+    }
+
+    private func installGate(_ unit: String) throws(HostFailure) {
+        let role = unit.hasSuffix("-agent") ? ["--agent"] : []
         let command = (gate + role).map { quoted($0) }.joined(separator: " ")
         try install(
-            places.persistent, "90-edgevpn.conf", "[Service]\nExecCondition=\(command)\n")
+            "\(places.persistent)/\(unit).service.d", "90-edgevpn.conf",
+            "[Service]\nExecCondition=\(command)\n")
+    }
+
+    package func start(_ order: ServiceOrder) throws(HostFailure) {
+        unit = order.unit
+        try installGate(order.unit)
         if order.isBound { try bind(until: order.deadline) } else { removeBound() }
         try systemctl(["daemon-reload"])
         // A unit of Type=notify would block until Kubernetes is ready.
@@ -62,7 +72,8 @@ package final class SystemdService: InitSystem {
             let left = max(1, Int((deadline - now) / .seconds(1)))
             text += "[Service]\nTimeoutStartSec=\(left)\nRuntimeMaxSec=\(left + activeSeconds)\n"
         }
-        try install(places.transient, "91-edgevpn-bound.conf", text)
+        guard let unit else { return }
+        try install("\(places.transient)/\(unit).service.d", "91-edgevpn-bound.conf", text)
     }
 
     /// How long the unit has been active; 0 while it starts.
@@ -139,10 +150,8 @@ package final class SystemdService: InitSystem {
     }
 
     private func install(
-        _ directory: String, _ name: String, _ text: String
+        _ place: String, _ name: String, _ text: String
     ) throws(HostFailure) {
-        guard let unit else { return }
-        let place = "\(directory)/\(unit).service.d"
         try makeDirectories(place)
         try writeFile("\(place)/\(name)", Array(text.utf8))
     }

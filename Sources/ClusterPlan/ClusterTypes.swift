@@ -8,6 +8,9 @@ package enum DatastoreKind: String, Hashable, Sendable {
     case none
     case etcd
     case k3s
+    case k0s
+    /// An operator's program.
+    case program
 }
 
 /// What the operator lets this machine be (`--role`).

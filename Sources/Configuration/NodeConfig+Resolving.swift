@@ -31,6 +31,8 @@ extension NodeConfig {
             dhtBootstrap: reader.readList(.dhtBootstrap, expecting: "HOST:PORT") {
                 hostAndPort($0)
             } ?? [],
+            announcesOnDHT: reader.read(.dhtAnnounce, expecting: "true or false") { Bool($0) }
+                ?? false,
             isDHTPlain: reader.read(.dhtPlain, expecting: "true or false") { Bool($0) } ?? false,
             dns: reader.read(.dns, expecting: "ADDRESS:PORT or off") { dnsListen($0) } ?? .overlay,
             dnsZone: reader.read(.dnsZone, expecting: "a domain name") { domainName($0) },
@@ -46,8 +48,8 @@ extension NodeConfig {
                 .dnsIntegration, expecting: "auto, off, resolved, resolvconf or file"
             ) { DNSIntegrationChoice(rawValue: $0) } ?? .off,
             api: reader.api(),
-            cluster: reader.read(.cluster, expecting: "none, etcd or k3s") {
-                ClusterChoice(rawValue: $0)
+            cluster: reader.read(.cluster, expecting: "none, etcd, k3s, k0s or exec:/PATH") {
+                ClusterChoice($0)
             } ?? .none,
             role: reader.read(.role, expecting: "auto, server, agent or none") {
                 RoleChoice(rawValue: $0)
@@ -80,11 +82,12 @@ extension NodeConfig {
         if config.cluster == .none, config.role == .server || config.role == .agent {
             reader.complain(
                 .role, "a role in a datastore is asked for, and there is none",
-                fix: "add --cluster etcd or k3s, or leave --role out")
+                fix: "add --cluster etcd, k3s, k0s or exec:/PATH, or leave --role out")
         }
         if config.cluster != .k3s {
-            for option in [NodeOption.k3sBinary, .k3sDataDirectory, .k3sConfigDirectory]
-            where reader.isGiven(option) {
+            let forBoth = [NodeOption.k3sBinary, .k3sDataDirectory]
+            for option in forBoth + [.k3sConfigDirectory]
+            where reader.isGiven(option) && !(config.cluster == .k0s && forBoth.contains(option)) {
                 reader.complain(
                     option, "K3s is not asked for", fix: "add --cluster k3s, or leave it out")
             }
@@ -107,6 +110,11 @@ extension NodeConfig {
         if config.dht == .off, !config.dhtBootstrap.isEmpty {
             reader.complain(
                 .dhtBootstrap, "it has no effect: the DHT is off",
+                fix: "leave it out, or say --dht private or public")
+        }
+        if config.dht == .off, config.announcesOnDHT {
+            reader.complain(
+                .dhtAnnounce, "it has no effect: the DHT is off",
                 fix: "leave it out, or say --dht private or public")
         }
         if config.cluster != .none, config.role != .none, config.interfaceName == nil {
@@ -153,11 +161,6 @@ private struct SettingsReader {
     private mutating func value<Value>(
         of text: String, _ setting: Setting, _ expecting: String, _ parse: (String) -> Value?
     ) -> Value? {
-        if let refusal = setting.option.refusal(of: text) {
-            problems.append(
-                setting.problem("\(setting.option.rawValue) \(text) has no effect", fix: refusal))
-            return nil
-        }
         guard let value = parse(text) else {
             problems.append(
                 setting.problem(

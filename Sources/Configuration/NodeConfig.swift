@@ -23,6 +23,8 @@ package struct NodeConfig: Hashable, Sendable {
     package var dht: DHTModeChoice?
     /// Nodes of the DHT to begin with; empty takes the well-known ones in public mode.
     package var dhtBootstrap: [HostAndPort]
+    /// Whether the node announces itself as BitTorrent's peers do, too.
+    package var announcesOnDHT: Bool
     /// Plain KRPC in a private network, for other programs.
     package var isDHTPlain: Bool
     package var dns: DNSListen
@@ -138,10 +140,36 @@ package enum DNSIntegrationChoice: String, Hashable, Sendable, CaseIterable {
 }
 
 /// Which datastore the mesh founds.
-package enum ClusterChoice: String, Hashable, Sendable, CaseIterable {
+package enum ClusterChoice: Hashable, Sendable, CustomStringConvertible {
     case none
     case etcd
     case k3s
+    case k0s
+    /// An operator's program, by its absolute path.
+    case program(path: String)
+
+    /// `none`, `etcd`, `k3s`, `k0s` or `exec:PATH`.
+    package init?(_ text: String) {
+        switch text {
+        case "none": self = .none
+        case "etcd": self = .etcd
+        case "k3s": self = .k3s
+        case "k0s": self = .k0s
+        default:
+            guard text.hasPrefix("exec:/") else { return nil }
+            self = .program(path: String(text.dropFirst("exec:".count)))
+        }
+    }
+
+    package var description: String {
+        switch self {
+        case .none: "none"
+        case .etcd: "etcd"
+        case .k3s: "k3s"
+        case .k0s: "k0s"
+        case .program(let path): "exec:\(path)"
+        }
+    }
 }
 
 /// Who keeps the datastore's process.

@@ -11,6 +11,7 @@ package enum NodeOption: String, Hashable, Sendable, CaseIterable {
     case peer
     case dht
     case dhtBootstrap = "dht-bootstrap"
+    case dhtAnnounce = "dht-announce"
     case dhtPlain = "dht-plain"
     case mdns
     case dns
@@ -55,20 +56,6 @@ package enum NodeOption: String, Hashable, Sendable, CaseIterable {
         switch self {
         case .peer, .dhtBootstrap, .dnsUpstream, .dnsRoute: true
         default: false
-        }
-    }
-
-    /// Why giving this value is refused although it is well formed: the part of the program that
-    /// would act on it does not exist. `nil` for everything that has an effect.
-    func refusal(of value: String) -> String? {
-        switch (self, value) {
-        case (.cluster, "k0s"):
-            "this version founds etcd and K3s: say etcd, k3s or none"
-        case (.cluster, let value) where value.hasPrefix("exec:"):
-            "this version founds etcd and K3s: say etcd, k3s or none"
-        case (.initSystem, "openrc"):
-            "this version knows systemd only: leave it out, or say supervise"
-        default: nil
         }
     }
 }

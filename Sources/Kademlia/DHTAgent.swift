@@ -7,16 +7,22 @@ import NetAddress
 package struct DHTAgent: Sendable {
     package private(set) var node: DHTNode
     private var rendezvous: Rendezvous?
+    private var announcer: PeerAnnouncer?
+    /// Walks on behalf of the announcer.
+    private var announcements: Set<DHTOperation> = []
     /// Walks and writes on behalf of the rendezvous.
     private var slots: [DHTOperation: RendezvousSlot] = [:]
     /// The newest walk to each slot: what a write comes after.
     private var walks: [RendezvousSlot: DHTOperation] = [:]
 
-    /// - Parameter rendezvous: `nil` for a node that only serves others.
+    /// - Parameters:
+    ///   - rendezvous: `nil` for a node that only serves others.
+    ///   - announcer: `nil` unless it was asked for.
     package init(
-        configuration: DHTConfiguration, rendezvous: Rendezvous?, at now: BootInstant,
-        random: inout SeededGenerator
+        configuration: DHTConfiguration, rendezvous: Rendezvous?,
+        announcer: PeerAnnouncer? = nil, at now: BootInstant, random: inout SeededGenerator
     ) {
+        self.announcer = announcer
         node = DHTNode(configuration: configuration, at: now, random: &random)
         self.rendezvous = rendezvous
     }
@@ -43,6 +49,7 @@ package struct DHTAgent: Sendable {
     /// See ``Rendezvous/setAlone(_:at:)``.
     package mutating func setAlone(_ alone: Bool, at now: BootInstant) {
         rendezvous?.setAlone(alone, at: now)
+        announcer?.setAlone(alone, at: now)
     }
 
     /// Does something with the node; the rendezvous hears of what comes of it.
@@ -70,7 +77,9 @@ package struct DHTAgent: Sendable {
         }
     }
 
-    package var deadline: BootInstant? { earlier(node.deadline, rendezvous?.deadline) }
+    package var deadline: BootInstant? {
+        earlier(earlier(node.deadline, rendezvous?.deadline), announcer?.deadline)
+    }
 
     package mutating func timeout(
         at now: Now, random: inout SeededGenerator, into actions: inout [DHTAction]
@@ -79,6 +88,9 @@ package struct DHTAgent: Sendable {
             with(at: now, random: &random, into: &actions) { node, random, results in
                 node.timeout(at: now.boot, random: &random, into: &results)
             }
+        }
+        for name in announcer?.timeout(at: now, random: &random) ?? [] {
+            announce(name, at: now, random: &random, into: &actions)
         }
         guard let due = rendezvous?.deadline, due <= now.boot else { return }
         var wishes: [RendezvousAction] = []
@@ -89,9 +101,22 @@ package struct DHTAgent: Sendable {
     package func fingerprint(into fingerprint: inout Fingerprint) {
         node.fingerprint(into: &fingerprint)
         rendezvous?.fingerprint(into: &fingerprint)
+        announcer?.fingerprint(into: &fingerprint)
     }
 
     // MARK: - Between the two
+
+    private mutating func announce(
+        _ name: KademliaID, at now: Now, random: inout SeededGenerator,
+        into actions: inout [DHTAction]
+    ) {
+        guard let port = announcer?.port else { return }
+        var results: [DHTAction] = []
+        let operation = node.findPeers(
+            of: name, announcing: port, at: now.boot, random: &random, into: &results)
+        if let operation { announcements.insert(operation) }
+        take(results, at: now, random: &random, into: &actions)
+    }
 
     private mutating func take(
         _ results: [DHTAction], at now: Now, random: inout SeededGenerator,
@@ -100,6 +125,11 @@ package struct DHTAgent: Sendable {
         for result in results {
             switch result {
             case .walked(let operation, let walk):
+                if announcements.remove(operation) != nil {
+                    let peers = walk.peers.prefix(PeerAnnouncer.peerLimit)
+                    if !peers.isEmpty { actions.append(.foundPeers(Array(peers))) }
+                    continue
+                }
                 guard let slot = slots[operation] else {
                     actions.append(result)
                     continue
@@ -120,10 +150,19 @@ package struct DHTAgent: Sendable {
                 rendezvous?.wrote(
                     slot, stored: storing.stored, conflicts: storing.conflicts, at: now,
                     random: &random)
+            case .glimpsed(let operation, let item):
+                // Whoever is there is worth a knock before the farthest corner has answered.
+                guard let slot = slots[operation] else { continue }
+                var wishes: [RendezvousAction] = []
+                rendezvous?.glimpse(slot, item: item, at: now, into: &wishes)
+                perform(wishes, at: now, random: &random, into: &actions)
             case .met:
-                if node.nodeCount == 1 { rendezvous?.dhtIsReady(at: now.boot) }
+                if node.nodeCount == 1 {
+                    rendezvous?.dhtIsReady(at: now.boot)
+                    announcer?.dhtIsReady(at: now.boot)
+                }
                 actions.append(result)
-            case .send, .observed, .found, .dropped:
+            case .send, .observed, .found, .foundPeers, .dropped:
                 actions.append(result)
             }
         }

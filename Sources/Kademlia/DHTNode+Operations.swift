@@ -13,7 +13,8 @@ struct RunningOperation: Sendable {
     var expiresAt: BootInstant?
 
     struct Announcement: Sendable {
-        var port: UInt16?
+        /// For those who do not take the port that the datagram came from.
+        var port: UInt16
     }
 
     struct Writing: Sendable {
@@ -29,8 +30,8 @@ enum WriteResult {
 extension DHTNode {
     // MARK: - Verbs
 
-    /// Looks for peers of `infoHash`; announces us there when `announcing` says so (the port, or
-    /// 0 for the one that others see).
+    /// Looks for peers of `infoHash`; announces us there when `announcing` gives the port of our
+    /// socket. Where others see another one, that counts.
     ///
     /// - Returns: `nil` when too many walks run already.
     package mutating func findPeers(
@@ -41,7 +42,7 @@ extension DHTNode {
             Lookup(target: infoHash, kind: .getPeers, rules: rules), at: now, random: &random,
             into: &actions)
         if let operation, let port {
-            operations[operation]?.announcing = .init(port: port == 0 ? nil : port)
+            operations[operation]?.announcing = .init(port: port)
         }
         return operation
     }
@@ -103,6 +104,9 @@ extension DHTNode {
     ) -> DHTOperation? {
         guard operations.count < Self.operationLimit || forgetOldest() else { return nil }
         var lookup = start
+        if rules.expectsCrowds {
+            lookup.crowdRadius = sizes.mapValues(\.crowdRadius)
+        }
         for family in AddressFamily.allCases {
             let known = tables[family]?.closest(to: lookup.target, count: 16) ?? []
             for contact in known { lookup.add(contact) }
@@ -132,13 +136,16 @@ extension DHTNode {
         into actions: inout [DHTAction]
     ) {
         guard var running = operations[operation], !running.hasEnded else { return }
+        let target = running.lookup.target
         let method: KRPCQuery.Method =
             switch running.lookup.kind {
-            case .findNode: .findNode(target: running.lookup.target)
-            case .getPeers: .getPeers(infoHash: running.lookup.target)
-            case .get, .getMutable: .get(target: running.lookup.target, sequence: nil)
+            case .findNode: .findNode(target: target)
+            case .getPeers: .getPeers(infoHash: target)
+            case .get, .getMutable: .get(target: target, sequence: nil)
             }
         while !running.lookup.isFinished, let address = running.lookup.next() {
+            let isMute = running.lookup.kind.isGet && mute.contains(address, at: now)
+            let method = isMute ? .findNode(target: target) : method
             let isAsked = ask(
                 method, address, for: .walk(operation), at: now, random: &random, into: &actions)
             if !isAsked { running.lookup.mark(address, .failed) }
@@ -153,6 +160,10 @@ extension DHTNode {
         into actions: inout [DHTAction]
     ) {
         guard let running = operations[operation] else { return }
+        for family in tables.keys {
+            sizes[family, default: SizeEstimate()].add(
+                distances: running.lookup.nearestDistances(family))
+        }
         if running.isUpkeep {
             operations[operation] = nil
             return
@@ -171,7 +182,9 @@ extension DHTNode {
         for storer in lookup.storers {
             let isAsked = ask(
                 .announcePeer(
-                    infoHash: lookup.target, port: announcing.port, token: storer.token ?? []),
+                    infoHash: lookup.target,
+                    port: believed[storer.address.family]?.port ?? announcing.port,
+                    isImplied: true, token: storer.token ?? []),
                 storer.address, for: .store(operation), at: now, random: &random, into: &actions)
             if !isAsked { wrote(operation, .failed, at: now, into: &actions) }
         }

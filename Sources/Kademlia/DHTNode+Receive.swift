@@ -67,7 +67,8 @@ extension DHTNode {
         _ message: KRPCMessage, answering query: PendingQuery, at now: BootInstant,
         into actions: inout [DHTAction]
     ) {
-        if query.again != nil { roundTrip.add(now - query.sentAt) }
+        if !query.wasRepeated { roundTrip.add(now - query.sentAt) }
+        if query.isGet { mute.answered(query.address) }
         upkeep.heardAt = now
         guard let observed = message.observed else { return }
         votes.add(observed, by: query.address)
@@ -84,9 +85,8 @@ extension DHTNode {
     ) {
         let contact = NodeContact(id: response.sender, address: query.address)
         let family = query.address.family
-        // In the open a bootstrap address is asked by everybody; it is no neighbour of ours.
-        let isRouter = rules.startsReadOnly && bootstrap.contains(query.address)
-        if !isRouter {
+        // In the open, who is asked by everybody is no neighbour of ours.
+        if !routers.contains(query.address) {
             let isNew = tables[family]?.contains(query.address) == false
             let stays = tables[family]?.answered(contact, at: now) ?? false
             if isNew, stays, tables[family]?.contains(query.address) == true {
@@ -95,7 +95,11 @@ extension DHTNode {
         }
         switch query.purpose {
         case .walk(let operation):
+            let former = operations[operation]?.lookup.best
             operations[operation]?.lookup.answered(response, from: query.address)
+            if let item = operations[operation]?.lookup.best, item != former {
+                actions.append(.glimpsed(operation, item))
+            }
             advance(operation, at: now, random: &random, into: &actions)
         case .store(let operation):
             wrote(operation, .stored, at: now, into: &actions)
@@ -199,10 +203,10 @@ extension DHTNode {
             response.nodes = closest(to: infoHash, query, family)
             response.token = tokens.token(for: source, target: infoHash)
             response.peers = storage.peers(infoHash, family: family, at: now, random: &random)
-        case .announcePeer(let infoHash, let port, let token):
+        case .announcePeer(let infoHash, let port, let isImplied, let token):
             guard tokens.accepts(token, from: source, target: infoHash) else { throw .badToken }
             var peer = source
-            if let port { peer.port = port }
+            if !isImplied { peer.port = port }
             storage.announce(peer, for: infoHash, at: now)
         case .get(let target, let sequence):
             response.nodes = closest(to: target, query, family)

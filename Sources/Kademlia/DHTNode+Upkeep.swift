@@ -98,20 +98,25 @@ extension DHTNode {
         for family in AddressFamily.allCases {
             guard let address = believed[family] else { continue }
             if reachability.local.contains(address.ip) { reachability.isDirect(at: now) }
-            guard rules.requiresEarnedNames, let ownID = tables[family]?.ownID,
-                !ownID.isEarned(by: address.ip),
-                votes.agree(on: address.ip, count: rules.observerQuorum)
-            else { continue }
-            // The name is derived from nothing but the address and our former name.
-            var random = SeededGenerator(
-                seed: Bytes32([UInt8](repeating: 0, count: 12) + ownID.bytes) ?? .zero)
-            tables[family]?.rename(
-                KademliaID(
-                    for: address.ip, seed: UInt8(truncatingIfNeeded: random.next()),
-                    random: &random), at: now)
-            upkeep.attempts = 0
-            upkeep.walkAt = now
+            if votes.agree(on: address.ip, count: rules.observerQuorum) {
+                earnName(for: address.ip, family, at: now)
+            }
         }
+    }
+
+    /// Takes a name that `ip` may bear, where names must be earned.
+    mutating func earnName(for ip: IPAddress, _ family: AddressFamily, at now: BootInstant) {
+        guard rules.requiresEarnedNames, let ownID = tables[family]?.ownID,
+            !ownID.isEarned(by: ip)
+        else { return }
+        // The name is derived from nothing but the address and our former name.
+        var random = SeededGenerator(
+            seed: Bytes32([UInt8](repeating: 0, count: 12) + ownID.bytes) ?? .zero)
+        tables[family]?.rename(
+            KademliaID(
+                for: ip, seed: UInt8(truncatingIfNeeded: random.next()), random: &random), at: now)
+        upkeep.attempts = 0
+        upkeep.walkAt = now
     }
 
     // MARK: - Over restarts
@@ -139,20 +144,22 @@ extension DHTNode {
                 addresses.append(address)
             }
         }
-        addBootstrap(addresses, at: now)
+        addBootstrap(addresses, areRouters: false, at: now)
     }
 }
 
 /// Whether strangers can reach us (BEP 43). A node behind a router must not be entered in tables:
 /// queries to it would be lost.
 ///
-/// Read-only nodes ask with `ro` and answer nobody. After a while, or at once when the address
-/// that others see is our own, we answer on probation; a query from somebody to whom we never
+/// Read-only nodes ask with `ro` and answer nobody. After a while, or at once when an interface
+/// has a public address or the one that others see, we answer on probation; a query from somebody to whom we never
 /// sent anything proves us.
 struct Reachability: Sendable {
     private var phase: Phase
     private var known: [IPAddress: BootInstant] = [:]
-    var local: Set<IPAddress> = []
+    private(set) var local: Set<IPAddress> = []
+    /// Whether an address of our own has had its probation.
+    private var hasTriedDirect = false
 
     private enum Phase: Hashable, Sendable {
         case readOnly(until: BootInstant)
@@ -189,8 +196,23 @@ struct Reachability: Sendable {
         return true
     }
 
+    /// No router stands before a machine whose interface has a public address. Homes have those of
+    /// IPv6 behind a firewall, so they say something only where there is no IPv4.
+    mutating func setLocal(_ addresses: Set<IPAddress>, at now: BootInstant) {
+        local = addresses
+        hasTriedDirect = false
+        let hasIPv4 = addresses.contains(where: \.isIPv4)
+        if addresses.contains(where: { $0.isIPv4 == hasIPv4 && $0.isPublic }) {
+            isDirect(at: now)
+        }
+    }
+
+    /// An address of ours is one that the world sees; a firewall may still stand before it, so one
+    /// probation is all that follows.
     mutating func isDirect(at now: BootInstant) {
-        if case .readOnly = phase { phase = .probation(until: now + Self.patience) }
+        guard case .readOnly = phase, !hasTriedDirect else { return }
+        hasTriedDirect = true
+        phase = .probation(until: now + Self.patience)
     }
 
     mutating func contacted(_ ip: IPAddress, at now: BootInstant) {

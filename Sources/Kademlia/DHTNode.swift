@@ -22,7 +22,11 @@ package struct DHTNode: Sendable {
     var believed: [AddressFamily: SocketAddress] = [:]
     var reachability: Reachability
     var roundTrip = RoundTripEstimate()
+    var mute = MuteNodes()
+    var sizes: [AddressFamily: SizeEstimate] = [:]
     var bootstrap: [SocketAddress] = []
+    /// Those of `bootstrap` that everybody asks.
+    var routers: Set<SocketAddress> = []
     var upkeep: Upkeep
 
     var rules: DHTRules { configuration.rules }
@@ -55,11 +59,17 @@ package struct DHTNode: Sendable {
     // MARK: - Knowing others
 
     /// Learns addresses where nodes may be. They are asked when too few others are known.
-    package mutating func addBootstrap(_ addresses: [SocketAddress], at now: BootInstant) {
+    ///
+    /// - Parameter areRouters: whether everybody was told these addresses; in the open such nodes are
+    ///   busy, and no neighbours of ours.
+    package mutating func addBootstrap(
+        _ addresses: [SocketAddress], areRouters: Bool = true, at now: BootInstant
+    ) {
         var isNew = false
+        if areRouters, rules.startsReadOnly { routers.formUnion(addresses) }
         for address in addresses
         where address.isUsable && tables[address.family] != nil && !bootstrap.contains(address) {
-            if bootstrap.count >= Self.bootstrapLimit { bootstrap.removeFirst() }
+            if bootstrap.count >= Self.bootstrapLimit { routers.remove(bootstrap.removeFirst()) }
             bootstrap.append(address)
             isNew = true
         }
@@ -71,7 +81,15 @@ package struct DHTNode: Sendable {
 
     /// The addresses of this machine's interfaces: an observed one among them needs no router.
     package mutating func setLocalAddresses(_ addresses: Set<IPAddress>, at now: BootInstant) {
-        reachability.local = addresses
+        guard addresses != reachability.local else { return }
+        reachability.setLocal(addresses, at: now)
+        for family in AddressFamily.allCases {
+            let own = addresses.filter { $0.isPublic && $0.isIPv4 == (family == .v4) }
+            // Several differ in what does not count for the name, or any of them will do.
+            if let ip = own.min(by: { $0.bytes.lexicographicallyPrecedes($1.bytes) }) {
+                earnName(for: ip, family, at: now)
+            }
+        }
         noteReachability(at: now)
     }
 
@@ -123,8 +141,8 @@ package struct DHTNode: Sendable {
             version: DHTConfiguration.version, isReadOnly: !reachability.serves)
         let query = PendingQuery(
             address: address, purpose: purpose, datagram: message.encoded,
-            answerRoom: method.answerRoom(families: wants ? 2 : 1), sentAt: now,
-            again: now + roundTrip.patience)
+            answerRoom: method.answerRoom(families: wants ? 2 : 1), isGet: method.isGet,
+            sentAt: now, again: now + roundTrip.patience)
         pending[transaction] = query
         reachability.contacted(address.ip, at: now)
         tables[address.family]?.asked(address, at: now)
@@ -151,20 +169,22 @@ package struct DHTNode: Sendable {
         keepUp(at: now, random: &random, into: &actions)
     }
 
-    /// First a second try and another slot, then the end.
+    /// First a second try and another slot for the walk, then the walk goes on without, then the end.
     private mutating func overdue(
         _ transaction: UInt32, at now: BootInstant, random: inout SeededGenerator,
         into actions: inout [DHTAction]
     ) {
         guard var query = pending[transaction] else { return }
-        if let again = query.again, now < query.deadline {
-            query.again = nil
+        if query.again != nil, now < query.deadline {
+            let isFirst = !query.wasRepeated
+            query.wasRepeated = true
+            query.again = isFirst && query.isWorthRepeating ? now + roundTrip.patience * 2 : nil
             pending[transaction] = query
-            if again <= now, query.isWorthRepeating {
+            if query.again != nil {
                 actions.append(.send(query.datagram, to: query.address, atLeast: query.answerRoom))
             }
             if case .walk(let operation) = query.purpose {
-                operations[operation]?.lookup.mark(query.address, .slow)
+                operations[operation]?.lookup.mark(query.address, isFirst ? .slow : .failed)
                 advance(operation, at: now, random: &random, into: &actions)
             }
             return
@@ -177,7 +197,12 @@ package struct DHTNode: Sendable {
         _ query: PendingQuery, at now: BootInstant, random: inout SeededGenerator,
         into actions: inout [DHTAction]
     ) {
-        if let spare = tables[query.address.family]?.failed(query.address) {
+        if query.isGet, mute.noteSilence(of: query.address, at: now),
+            tables[query.address.family]?.contains(query.address) == true
+        {
+            // Programs that do not know `get` are silent, and good nodes nevertheless.
+            ask(.ping, query.address, for: .upkeep, at: now, random: &random, into: &actions)
+        } else if let spare = tables[query.address.family]?.failed(query.address) {
             verify(spare.address, at: now, random: &random, into: &actions)
         }
         switch query.purpose {
@@ -215,6 +240,7 @@ package struct DHTNode: Sendable {
         }
         storage.fingerprint(into: &fingerprint)
         votes.fingerprint(into: &fingerprint)
+        mute.fingerprint(into: &fingerprint)
         fingerprint.mix(bootstrap.flatMap(\.compact))
         fingerprint.mix(upkeep.deadline)
         fingerprint.mix(reachability.serves)
@@ -227,9 +253,11 @@ struct PendingQuery: Sendable {
     var purpose: Purpose
     var datagram: [UInt8]
     var answerRoom: Int
+    var isGet: Bool
     var sentAt: BootInstant
-    /// When patience ends; `nil` once it did.
+    /// When patience ends; `nil` once it did for good.
     var again: BootInstant?
+    var wasRepeated = false
 
     enum Purpose: Hashable, Sendable {
         case walk(DHTOperation)
@@ -269,6 +297,10 @@ struct RoundTripEstimate: Sendable {
 }
 
 extension KRPCQuery.Method {
+    fileprivate var isGet: Bool {
+        if case .get = self { true } else { false }
+    }
+
     /// Bytes that the answer may need, for nodes that answer with no more than they were asked.
     fileprivate func answerRoom(families: Int) -> Int {
         switch self {

@@ -19,6 +19,10 @@ package struct DHTRules: Hashable, Sendable {
     var trimsReplies: Bool
     /// How many distinct observers must agree before our name follows our address.
     var observerQuorum: Int
+    /// Halves of a walk that share no node.
+    var branches: Int
+    /// Whether somebody may settle around a target with many names.
+    var expectsCrowds: Bool
     /// Pings per second to nodes that asked us, to learn whether they can be entered.
     var verificationRate: Double
 
@@ -26,19 +30,22 @@ package struct DHTRules: Hashable, Sendable {
     package static let world = DHTRules(
         requiresEarnedNames: true, limitsNeighbourhoods: true, startsReadOnly: true,
         sourceRate: 5, sourceBurst: 50, replyRate: 8_000, replyBurst: 24_000,
-        trimsReplies: false, observerQuorum: 5, verificationRate: 2)
+        trimsReplies: false, observerQuorum: 5, branches: 2, expectsCrowds: true,
+        verificationRate: 2)
 
     /// Our own nodes inside the sealed envelope, many of them perhaps behind one address.
     package static let members = DHTRules(
         requiresEarnedNames: false, limitsNeighbourhoods: false, startsReadOnly: false,
         sourceRate: 50, sourceBurst: 200, replyRate: 64_000, replyBurst: 192_000,
-        trimsReplies: true, observerQuorum: 2, verificationRate: 10)
+        trimsReplies: true, observerQuorum: 2, branches: 1, expectsCrowds: false,
+        verificationRate: 10)
 
     /// A private network that speaks plain KRPC, for tests with other programs.
     package static let plain = DHTRules(
         requiresEarnedNames: false, limitsNeighbourhoods: false, startsReadOnly: false,
         sourceRate: 50, sourceBurst: 200, replyRate: 64_000, replyBurst: 192_000,
-        trimsReplies: false, observerQuorum: 2, verificationRate: 10)
+        trimsReplies: false, observerQuorum: 2, branches: 1, expectsCrowds: false,
+        verificationRate: 10)
 
     func admits(_ contact: NodeContact) -> Bool {
         contact.address.isUsable

@@ -29,6 +29,8 @@ package enum DHTAction: Sendable {
     /// - Parameter atLeast: where size can be hidden, pad the datagram to so many bytes: its
     ///   answer may not be longer.
     case send([UInt8], to: SocketAddress, atLeast: Int)
+    /// A walk that still goes on saw a value, the newest so far.
+    case glimpsed(DHTOperation, MutableItem)
     /// A walk came to its end.
     case walked(DHTOperation, DHTWalk)
     /// A write came to its end.
@@ -39,6 +41,8 @@ package enum DHTAction: Sendable {
     case met(NodeContact)
     /// Other members were at the rendezvous.
     case found([RendezvousRecord])
+    /// Members, or whoever says so, announced themselves at these addresses.
+    case foundPeers([SocketAddress])
     case dropped(DHTDropReason)
 }
 

@@ -43,10 +43,10 @@ extension KRPCQuery {
             pairs.append(("target", .bytes(target.bytes)))
         case .getPeers(let infoHash):
             pairs.append(("info_hash", .bytes(infoHash.bytes)))
-        case .announcePeer(let infoHash, let port, let token):
+        case .announcePeer(let infoHash, let port, let isImplied, let token):
             pairs += [
-                ("info_hash", .bytes(infoHash.bytes)), ("port", .integer(Int64(port ?? 1))),
-                ("implied_port", port == nil ? .integer(1) : nil), ("token", .bytes(token)),
+                ("info_hash", .bytes(infoHash.bytes)), ("port", .integer(Int64(port))),
+                ("implied_port", isImplied ? .integer(1) : nil), ("token", .bytes(token)),
             ]
         case .get(let target, let sequence):
             pairs += [("target", .bytes(target.bytes)), ("seq", sequence.map { .integer($0) })]
@@ -159,7 +159,7 @@ extension KRPCQuery {
             let port = arguments["port"]?.integerValue.flatMap { UInt16(exactly: $0) } ?? 0
             guard isImplied || port != 0 else { throw .malformed }
             method = .announcePeer(
-                infoHash: infoHash, port: isImplied ? nil : port, token: token)
+                infoHash: infoHash, port: port, isImplied: isImplied, token: token)
         case "get":
             guard let target = arguments.identifier("target") else { throw .malformed }
             method = .get(target: target, sequence: arguments["seq"]?.integerValue)

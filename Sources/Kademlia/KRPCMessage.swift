@@ -41,8 +41,9 @@ package struct KRPCQuery: Hashable, Sendable {
         case ping
         case findNode(target: KademliaID)
         case getPeers(infoHash: KademliaID)
-        /// `port` is `nil` where the port that the query came from counts (`implied_port`).
-        case announcePeer(infoHash: KademliaID, port: UInt16?, token: [UInt8])
+        /// With `isImplied` the port that the query came from counts (`implied_port`); some
+        /// programs do not know that and take `port`.
+        case announcePeer(infoHash: KademliaID, port: UInt16, isImplied: Bool, token: [UInt8])
         /// BEP 44; with `sequence` only a newer value is wanted.
         case get(target: KademliaID, sequence: Int64?)
         case put(StoredValue, comparing: Int64?, token: [UInt8])

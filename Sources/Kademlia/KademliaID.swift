@@ -57,6 +57,9 @@ package struct KademliaID: Hashable, Comparable, Sendable, CustomStringConvertib
             high: lhs.high ^ rhs.high, middle: lhs.middle ^ rhs.middle, low: lhs.low ^ rhs.low)
     }
 
+    /// This name, or a distance, as a part of the whole space.
+    var fraction: Double { Double(high) / 0x1p64 }
+
     /// How many leading bits two names share: 0...160.
     package func sharedBits(with other: KademliaID) -> Int {
         let distance = self ^ other
@@ -122,6 +125,14 @@ extension IPAddress {
         case .v6(let high, _):
             return high >> 57 == 0xFC >> 1
         }
+    }
+
+    /// Whether the world's routers know it.
+    var isPublic: Bool {
+        guard !isExemptFromSecureNames, !isUnspecified, !isMulticast else { return false }
+        // Carriers' own addresses (RFC 6598).
+        if case .v4(let value) = self { return value >> 22 != 0x6440_0000 >> 22 }
+        return true
     }
 
     /// The block whose addresses count as one source: the /24, or the /64 of IPv6.

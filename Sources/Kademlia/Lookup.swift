@@ -5,6 +5,11 @@ import NetAddress
 /// nearest of each family have all answered (BEP 5).
 ///
 /// A node that does not answer in a short time keeps its chance and gives its slot to the next one.
+///
+/// Among strangers the walk has two halves that share no node: each follows only what its own nodes
+/// told, so that one node that lies cannot lead both astray. And where the target's neighbourhood
+/// is denser than chance makes it, more than a bucketful is asked and written to: a crowd that
+/// settled there does not keep everybody else out.
 struct Lookup: Sendable {
     let target: KademliaID
     let kind: Kind
@@ -22,6 +27,13 @@ struct Lookup: Sendable {
         case get
         /// A mutable value: who signs it, and its salt.
         case getMutable(NodeID, salt: [UInt8])
+
+        var isGet: Bool {
+            switch self {
+            case .get, .getMutable: true
+            case .findNode, .getPeers: false
+            }
+        }
     }
 
     enum State: Hashable, Sendable {
@@ -38,6 +50,8 @@ struct Lookup: Sendable {
         /// `nil` for an address whose name is not known yet; it counts as farthest.
         var id: KademliaID?
         var address: SocketAddress
+        /// Which half of the walk it belongs to.
+        var branch = 0
         var state = State.fresh
         var token: [UInt8]?
         /// The number of the value that it holds.
@@ -46,18 +60,25 @@ struct Lookup: Sendable {
 
     /// Candidates kept, nearest first: a walk asks 20 to 60.
     static let candidateLimit = 100
-    static let concurrency = 5
+    /// In each branch.
+    let concurrency: Int
     static let peerLimit = 500
+    /// What a crowd around the target may make us ask and write to, per branch and in all: as many
+    /// as the mainline crate always does.
+    static let crowdLimit = 20
+    /// See ``SizeEstimate/crowdRadius``; nothing for rules that expect no crowds.
+    var crowdRadius: [AddressFamily: Double] = [:]
 
     init(target: KademliaID, kind: Kind, rules: DHTRules) {
         self.target = target
         self.kind = kind
         self.rules = rules
+        concurrency = rules.branches == 1 ? 5 : 3
     }
 
     // MARK: - Candidates
 
-    mutating func add(_ contact: NodeContact) {
+    mutating func add(_ contact: NodeContact, branch: Int? = nil) {
         guard rules.admits(contact) else { return }
         if let known = candidates.firstIndex(where: { $0.address == contact.address }) {
             if candidates[known].id == nil { candidates[known].id = contact.id }
@@ -69,7 +90,9 @@ struct Lookup: Sendable {
             $0.id == contact.id || rules.areNeighbours($0.address, contact.address)
         }
         guard !isCrowded else { return }
-        candidates.append(Candidate(id: contact.id, address: contact.address))
+        candidates.append(
+            Candidate(
+                id: contact.id, address: contact.address, branch: branch ?? nextBranch))
         sort()
     }
 
@@ -78,9 +101,12 @@ struct Lookup: Sendable {
         guard address.isUsable, !candidates.contains(where: { $0.address == address }) else {
             return
         }
-        candidates.append(Candidate(id: nil, address: address))
+        candidates.append(Candidate(id: nil, address: address, branch: nextBranch))
         sort()
     }
+
+    /// What we know ourselves goes to the branches in turn.
+    private var nextBranch: Int { candidates.count % rules.branches }
 
     private mutating func sort() {
         candidates.sort { first, second in
@@ -97,30 +123,57 @@ struct Lookup: Sendable {
 
     /// The next address to ask, marked as asked; `nil` when all slots are taken or nobody is left.
     mutating func next() -> SocketAddress? {
-        guard candidates.count(where: { $0.state == .asked }) < Self.concurrency else {
-            return nil
-        }
-        for family in AddressFamily.allCases {
-            for index in nearest(family) where candidates[index].state == .fresh {
-                candidates[index].state = .asked
-                return candidates[index].address
+        for branch in 0..<rules.branches {
+            let running = candidates.count { $0.state == .asked && $0.branch == branch }
+            guard running < concurrency else { continue }
+            for family in AddressFamily.allCases {
+                for index in nearest(family, branch) where candidates[index].state == .fresh {
+                    candidates[index].state = .asked
+                    return candidates[index].address
+                }
             }
         }
         return nil
     }
 
-    /// The nearest of a family that did not fail: those that decide.
-    private func nearest(_ family: AddressFamily) -> [Int] {
+    /// The nearest of a family and branch that did not fail: those that decide.
+    private func nearest(_ family: AddressFamily, _ branch: Int) -> [Int] {
+        around(family) { $0.branch == branch && $0.state != .failed }
+    }
+
+    /// The nearest of those that `counts` lets through: a bucketful, and more in a crowd.
+    private func around(_ family: AddressFamily, _ counts: (Candidate) -> Bool) -> [Int] {
+        let radius = crowdRadius[family] ?? 0
+        var result: [Int] = []
+        for index in candidates.indices
+        where candidates[index].address.family == family && counts(candidates[index]) {
+            if result.count >= RoutingTable.bucketSize {
+                let isCrowd = result.last.flatMap { distance($0) }.map { $0 < radius } ?? false
+                guard isCrowd, result.count < Self.crowdLimit else { break }
+            }
+            result.append(index)
+        }
+        return result
+    }
+
+    private func distance(_ index: Int) -> Double? {
+        candidates[index].id.map { ($0 ^ target).fraction }
+    }
+
+    /// How far the nearest are that answered, ascending.
+    func nearestDistances(_ family: AddressFamily) -> [Double] {
         Array(
             candidates.indices.filter {
-                candidates[$0].address.family == family && candidates[$0].state != .failed
-            }.prefix(RoutingTable.bucketSize))
+                candidates[$0].address.family == family && candidates[$0].state == .answered
+            }.compactMap(distance).prefix(RoutingTable.bucketSize))
     }
 
     /// Whether the nearest of every family have answered; slow ones farther away do not matter.
     var isFinished: Bool {
-        AddressFamily.allCases.allSatisfy { family in
-            nearest(family).allSatisfy { candidates[$0].state == .answered }
+        (0..<rules.branches).allSatisfy { branch in
+            AddressFamily.allCases.allSatisfy { family in
+                nearest(family, branch).allSatisfy { candidates[$0].state == .answered }
+            }
         }
     }
 
@@ -139,8 +192,9 @@ struct Lookup: Sendable {
         candidates[index].id = response.sender
         candidates[index].token = response.token
         take(response, at: index)
+        let branch = candidates[index].branch
         sort()
-        for contact in response.nodes { add(contact) }
+        for contact in response.nodes { add(contact, branch: branch) }
     }
 
     private mutating func take(_ response: KRPCResponse, at index: Int) {
@@ -170,9 +224,7 @@ struct Lookup: Sendable {
     /// Where the value belongs: the nearest nodes of each family that gave a token.
     var storers: [Candidate] {
         AddressFamily.allCases.flatMap { family in
-            candidates.filter {
-                $0.address.family == family && $0.state == .answered && $0.token != nil
-            }.prefix(RoutingTable.bucketSize)
+            around(family) { $0.state == .answered && $0.token != nil }.map { candidates[$0] }
         }
     }
 

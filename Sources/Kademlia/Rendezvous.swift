@@ -33,8 +33,6 @@ package struct Rendezvous: Sendable {
         var lastSequence: Int64 = 0
     }
 
-    /// Both neighbours count so long before and after the hour, for clocks that disagree.
-    static let edge: Int64 = 600
     /// A record is renewed when it is older.
     static let renewal: UInt32 = 20 * 60
     /// Records older than their slot's life are of no use; some more for clocks that disagree.
@@ -109,21 +107,11 @@ package struct Rendezvous: Sendable {
         }
     }
 
-    /// The hours whose slots count now.
-    private func epochs(at wall: WallTime) -> [Int64] {
-        let length = RendezvousSlot.epochLength
-        let current = Int64((Double(wall.seconds) / Double(length)).rounded(.down))
-        let second = wall.seconds - current * length
-        if second < Self.edge { return [current, current - 1] }
-        if second >= length - Self.edge { return [current, current + 1] }
-        return [current]
-    }
-
     private mutating func beginRound(at now: Now, random: inout SeededGenerator) {
         rounds += 1
-        let pause = pause(afterRound: rounds)
+        let pause = RendezvousSlot.pause(afterRound: rounds, isAlone: isAlone)
         nextRound = now.boot + pause + random.duration(in: .zero...(pause / 4))
-        let active = epochs(at: now.wall)
+        let active = RendezvousSlot.epochs(at: now.wall)
         var epochs = active
         // A clock that is wrong by an hour is found by looking into the hours beside ours.
         if isAlone, rounds.isMultiple(of: 4), let current = active.first {
@@ -142,13 +130,6 @@ package struct Rendezvous: Sendable {
         }
     }
 
-    /// 2, 4, 8 ... 60 s while alone, five minutes after a quarter of an hour; a quarter of an hour
-    /// in company.
-    private func pause(afterRound round: Int) -> Duration {
-        guard isAlone else { return .seconds(15 * 60) }
-        return round > 20 ? .seconds(300) : .seconds(min(60, 1 << min(round, 6)))
-    }
-
     // MARK: - Outcomes
 
     /// A walk to a slot ended.
@@ -162,27 +143,44 @@ package struct Rendezvous: Sendable {
     ) {
         guard var place = slots[slot], place.busyUntil != nil else { return }
         place.busyUntil = nil
-        slots[slot] = place
         var records: [RendezvousRecord] = []
         if let item {
             place.lastSequence = max(place.lastSequence, item.sequence)
-            slots[slot] = place
-            if let opened = RendezvousContent.open(item.value, slot: slot, keys: place.keys) {
-                records = opened.filter {
-                    abs(Int64($0.time) - now.wall.seconds) <= Self.lifetime
-                }
+            if let read = freshRecords(item, slot, place, at: now) {
+                records = read
             } else {
                 actions.append(.dropped)
             }
         }
+        slots[slot] = place
         let others = records.filter { $0.tag != ownTag }
         if !others.isEmpty { actions.append(.found(others)) }
         guard slot == RendezvousSlot(of: node, epoch: slot.epoch),
-            epochs(at: now.wall).contains(slot.epoch), storers > 0, !endpoints.isEmpty
+            RendezvousSlot.epochs(at: now.wall).contains(slot.epoch), storers > 0,
+            !endpoints.isEmpty
         else { return }
         write(
             slot, own: records.first { $0.tag == ownTag }, others: others, at: now,
             random: &random, into: &actions)
+    }
+
+    /// A walk to a slot that is still under way saw `item`, authentic under the slot's key.
+    package func glimpse(
+        _ slot: RendezvousSlot, item: MutableItem, at now: Now,
+        into actions: inout [RendezvousAction]
+    ) {
+        guard let place = slots[slot] else { return }
+        let others = freshRecords(item, slot, place, at: now)?.filter { $0.tag != ownTag } ?? []
+        if !others.isEmpty { actions.append(.found(others)) }
+    }
+
+    /// `nil` when no member wrote it.
+    private func freshRecords(
+        _ item: MutableItem, _ slot: RendezvousSlot, _ place: Place, at now: Now
+    ) -> [RendezvousRecord]? {
+        RendezvousContent.open(item.value, slot: slot, keys: place.keys)?.filter {
+            abs(Int64($0.time) - now.wall.seconds) <= Self.lifetime
+        }
     }
 
     private mutating func write(

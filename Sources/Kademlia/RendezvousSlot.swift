@@ -28,9 +28,28 @@ package struct RendezvousSlot: Hashable, Comparable, Sendable {
         (lhs.epoch, lhs.index) < (rhs.epoch, rhs.index)
     }
 
+    /// Both neighbours count so long before and after the hour, for clocks that disagree.
+    static let edge: Int64 = 600
+
+    /// The hours that count now, the current one first.
+    static func epochs(at wall: WallTime) -> [Int64] {
+        let current = Int64((Double(wall.seconds) / Double(epochLength)).rounded(.down))
+        let second = wall.seconds - current * epochLength
+        if second < edge { return [current, current - 1] }
+        if second >= epochLength - edge { return [current, current + 1] }
+        return [current]
+    }
+
+    /// 2, 4, 8 ... 60 s while alone, five minutes after a quarter of an hour; a quarter of an hour
+    /// in company.
+    static func pause(afterRound round: Int, isAlone: Bool) -> Duration {
+        guard isAlone else { return .seconds(15 * 60) }
+        return round > 20 ? .seconds(300) : .seconds(min(60, 1 << min(round, 6)))
+    }
+
     var context: [UInt8] { RendezvousSlot.bytes(epoch) + [index] }
 
-    private static func bytes(_ epoch: Int64) -> [UInt8] {
+    static func bytes(_ epoch: Int64) -> [UInt8] {
         var writer = ByteWriter(capacity: 8)
         writer.write(UInt64(bitPattern: epoch))
         return writer.bytes

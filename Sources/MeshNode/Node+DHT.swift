@@ -9,10 +9,13 @@ package struct DHTChoice: Hashable, Sendable {
     package var mode: DHTMode
     /// Serves KRPC as it is to other programs, in a private network.
     package var isPlain: Bool
+    /// Announces itself as BitTorrent's peers do, where strangers can see it.
+    package var announces: Bool
 
-    package init(mode: DHTMode, isPlain: Bool = false) {
+    package init(mode: DHTMode, isPlain: Bool = false, announces: Bool = false) {
         self.mode = mode
         self.isPlain = isPlain
+        self.announces = announces
     }
 
     package static let off = DHTChoice(mode: .off)
@@ -38,6 +41,8 @@ struct DHTPresence: Sendable {
         agent = DHTAgent(
             configuration: DHTConfiguration(rules: rules),
             rendezvous: Rendezvous(node: configuration.identity.node, secret: secret, at: now),
+            announcer: choice.announces
+                ? PeerAnnouncer(secret: secret, port: configuration.listenPort, at: now) : nil,
             at: now, random: &random)
         envelope =
             choice.mode == .private && !choice.isPlain
@@ -146,17 +151,29 @@ extension Node {
                 actions.append(.send(datagram, to: target))
             case .found(let records):
                 hasCandidates = consider(records, at: now) || hasCandidates
+            case .foundPeers(let addresses):
+                // Whoever says so may be a stranger: a sealed hello finds out.
+                for address in addresses where !isOwn(address) {
+                    paths.addCandidate(address, source: .member, at: now.boot)
+                    hasCandidates = true
+                }
             case .met(let contact):
                 hasCandidates = consider(contact, at: now) || hasCandidates
             case .observed:
                 refreshDHT(at: now)
             case .dropped(let reason):
                 drop("dht \(reason.rawValue)")
-            case .walked, .stored:
+            case .walked, .stored, .glimpsed:
                 break
             }
         }
         if hasCandidates { runPaths(at: now, into: &actions) }
+    }
+
+    private func isOwn(_ address: SocketAddress) -> Bool {
+        dhtObservedAddresses.contains(address)
+            || address.port == configuration.listenPort
+                && interfaces.contains { $0.addresses.contains(address.ip) }
     }
 
     /// Knocks where members left word, unless they are here already.

@@ -18,9 +18,9 @@ extension Node {
         return .v4(network | (UInt32.max >> UInt32(plan.length)) &- 1)
     }
 
-    /// Present where K3s is: the API's certificates name it.
+    /// Present where Kubernetes is: the API's certificates name it.
     package var serviceAddress: IPAddress? {
-        configuration.clusterKind == .k3s
+        [.k3s, .k0s].contains(configuration.clusterKind)
             ? Node.serviceAddress(in: configuration.token.ipv4Plan) : nil
     }
 

@@ -25,7 +25,9 @@ enum NodeLauncher {
             var settings = nodeSettings(config, token: token)
             let k3s = k3sSettings(config, zone: zone, token: token)
             settings.datastorePaths = k3s.map(\.datastorePaths) ?? []
-            service = try await startService(settings, k3s: k3s, logger)
+            service = try await startService(
+                settings, k3s: k3s, driven: drivenDatastore(config, zone: zone, token: token),
+                logger)
         } catch {
             await server?.abandon()
             throw error
@@ -55,11 +57,18 @@ enum NodeLauncher {
     /// A node that cannot run the datastore must not win the claim to found it.
     private static func checkDatastore(_ config: NodeConfig) throws(CommandFailure) {
         guard config.cluster != .none, config.role != .none else { return }
-        if config.cluster == .k3s {
-            guard locateProgram(config.k3sBinary ?? "k3s") == nil else { return }
+        let program: (choice: String, path: String)? =
+            switch config.cluster {
+            case .k3s: ("k3s", config.k3sBinary ?? "k3s")
+            case .k0s: ("k0s", config.k3sBinary ?? "k0s")
+            case .program(let path): ("exec", path)
+            case .none, .etcd: nil
+            }
+        if let program {
+            guard locateProgram(program.path) == nil else { return }
             throw .operating(
-                "--cluster k3s: \(config.k3sBinary ?? "k3s") not found",
-                fix: "install k3s, name it with --k3s-binary, or say --role none")
+                "--cluster \(program.choice): \(program.path) not found",
+                fix: "install it, name it (--k3s-binary, exec:PATH), or say --role none")
         }
         let programs = config.role == .agent ? ["etcdctl"] : ["etcd", "etcdctl"]
         let missing = programs.filter { locateProgram($0) == nil }
@@ -84,7 +93,7 @@ enum NodeLauncher {
 
     /// A directory on a disk that is not mounted yet is waited for; nothing is made in its place.
     private static func startService(
-        _ settings: NodeSettings, k3s: K3sSettings?, _ logger: Logger
+        _ settings: NodeSettings, k3s: K3sSettings?, driven: DrivenDatastore?, _ logger: Logger
     ) async throws -> NodeService {
         var hasTold = false
         while true {
@@ -94,6 +103,7 @@ enum NodeLauncher {
                         directory: "\(directory)/cluster", privateKey: key,
                         clusterToken: "edgevpn-\(settings.token.meshID.hex)")
                     host.k3s = k3s
+                    host.driven = driven
                     return LocalExecutor(ClusterExecutor(settings: host, report: report))
                 }
             } catch let problem as ServiceProblem {
@@ -109,9 +119,15 @@ enum NodeLauncher {
         -> K3sSettings?
     {
         guard config.cluster == .k3s, let interface = config.interfaceName else { return nil }
-        let isUnit =
-            config.initSystem == .systemd
-            || config.initSystem == .auto && systemdKnows(unit: "k3s")
+        let keeper: K3sSettings.Keeper =
+            switch config.initSystem {
+            case .systemd: .systemd
+            case .openrc: .openrc
+            case .supervise: .supervise
+            case .auto:
+                systemdKnows(unit: "k3s")
+                    ? .systemd : openRCKnows(unit: "k3s") ? .openrc : .supervise
+            }
         let places = K3sPlaces(
             dataDirectory: config.k3sDataDirectory, configDirectory: config.k3sConfigDirectory)
         return K3sSettings(
@@ -119,10 +135,31 @@ enum NodeLauncher {
             dataDirectory: config.k3sDataDirectory ?? K3sSettings.defaultDataDirectory,
             configDirectory: config.k3sConfigDirectory ?? K3sSettings.defaultConfigDirectory,
             interface: interface,
-            apiNames: ["\(Node.controlPlaneName).\(zone)"]
-                + [Node.serviceAddress(in: token.ipv4Plan)].compactMap { $0.map { "\($0)" } },
-            keeper: isUnit ? .systemd : .supervise,
+            apiNames: apiNames(zone: zone, token: token),
+            keeper: keeper,
             gate: places.gate(stateDirectory: config.stateDirectory))
+    }
+
+    /// Under which the Kubernetes API is reached besides the servers' own names.
+    private static func apiNames(zone: String, token: NetworkToken) -> [String] {
+        ["\(Node.controlPlaneName).\(zone)"]
+            + [Node.serviceAddress(in: token.ipv4Plan)].compactMap { $0.map { "\($0)" } }
+    }
+
+    private static func drivenDatastore(_ config: NodeConfig, zone: String, token: NetworkToken)
+        -> DrivenDatastore?
+    {
+        guard let interface = config.interfaceName else { return nil }
+        switch config.cluster {
+        case .none, .etcd, .k3s: return nil
+        case .program(let path): return .program(path: path, interface: interface)
+        case .k0s:
+            var k0s = K0sSettings()
+            if let program = config.k3sBinary { k0s.program = program }
+            if let directory = config.k3sDataDirectory { k0s.dataDirectory = directory }
+            k0s.apiNames = apiNames(zone: zone, token: token)
+            return .k0s(k0s)
+        }
     }
 
     private static func nodeSettings(_ config: NodeConfig, token: NetworkToken) -> NodeSettings {
@@ -160,6 +197,8 @@ enum NodeLauncher {
             case .none: .none
             case .etcd: .etcd
             case .k3s: .k3s
+            case .k0s: .k0s
+            case .program: .program
             }
         settings.clusterRole =
             switch config.role {
@@ -192,7 +231,8 @@ private func dhtChoice(_ config: NodeConfig, token: NetworkToken) -> DHTChoice {
         case .private: .private
         case .public: .public
         }
-    return DHTChoice(mode: mode, isPlain: config.isDHTPlain)
+    return DHTChoice(
+        mode: mode, isPlain: config.isDHTPlain, announces: config.announcesOnDHT)
 }
 
 /// The API as a part of the program that ends with the others.

@@ -43,6 +43,10 @@ struct UpCommand: AsyncParsableCommand {
         help: ArgumentHelp(
             "Nodes of the DHT to begin with; may be repeated.", valueName: "host:port"))
     var dhtBootstrap: [String] = []
+    @Flag(
+        inversion: .prefixedNo,
+        help: "Announce this machine on the DHT as BitTorrent does; strangers may list it there.")
+    var dhtAnnounce: Bool?
     @Flag(inversion: .prefixedNo, help: .hidden) var dhtPlain: Bool?
     @Flag(inversion: .prefixedNo, help: "Find members on the LAN by multicast DNS.")
     var mdns: Bool?
@@ -105,7 +109,8 @@ struct UpCommand: AsyncParsableCommand {
         help: ArgumentHelp(
             "Packet threads. Default 0: as many as suit this machine.", valueName: "count"))
     var shards: String?
-    @Option(name: .long, help: "The datastore that the mesh founds: none, etcd or k3s.")
+    @Option(
+        name: .long, help: "The datastore that the mesh founds: none, etcd, k3s, k0s or exec:PATH.")
     var cluster: String?
     @Option(name: .long, help: "What this machine may become: auto, server, agent, none.")
     var role: String?
@@ -115,11 +120,11 @@ struct UpCommand: AsyncParsableCommand {
     var initSystem: String?
     @Option(
         name: .customLong("k3s-binary"),
-        help: ArgumentHelp("Default: k3s in the usual directories.", valueName: "file"))
+        help: ArgumentHelp("Default: k3s (or k0s) in the usual directories.", valueName: "file"))
     var k3sBinary: String?
     @Option(
         name: .customLong("k3s-data-dir"),
-        help: ArgumentHelp("Default: /var/lib/rancher/k3s.", valueName: "dir"))
+        help: ArgumentHelp("Default: /var/lib/rancher/k3s (or k0s').", valueName: "dir"))
     var k3sDataDir: String?
     @Option(
         name: .customLong("k3s-config-dir"),
@@ -179,6 +184,7 @@ struct UpCommand: AsyncParsableCommand {
             (.token, token.token), (.tokenFile, token.tokenFile), (.stateDirectory, stateDir),
             (.interface, interface), (.address, address), (.hostname, hostname),
             (.listen, listen), (.dht, dht),
+            (.dhtAnnounce, dhtAnnounce.map { "\($0)" }),
             (.dhtPlain, dhtPlain.map { "\($0)" }), (.mdns, mdns.map { "\($0)" }), (.dns, dns),
             (.dnsZone, dnsZone), (.dnsIntegration, dnsIntegration),
             (.dnsQueryLog, dnsQueryLog.map { "\($0)" }), (.api, api), (.relay, relay),

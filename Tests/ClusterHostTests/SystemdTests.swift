@@ -79,6 +79,17 @@ import Testing
             isBound: isBound)
     }
 
+    /// Before anything is decided, and for both units.
+    @Test func unitsAskTheGateFromTheBeginning() throws {
+        let machine = Machine()
+        try machine.service.guardStarts(of: ["k3s", "k3s-agent"])
+        let server = machine.read("\(machine.etc)/k3s.service.d/90-edgevpn.conf")
+        let agent = machine.read("\(machine.etc)/k3s-agent.service.d/90-edgevpn.conf")
+        #expect(server.contains("ExecCondition=\"/bin/true\" \"cluster\" \"may-start\""))
+        #expect(!server.contains("--agent") && agent.contains("\"--agent\""))
+        #expect(machine.calls == ["daemon-reload"])
+    }
+
     @Test func untilReadyTheUnitIsBoundAndAfterwardsItIsFree() throws {
         let machine = Machine()
         try machine.service.start(order(bootTime() + .seconds(300)))

@@ -139,21 +139,25 @@ struct NodeConfigTests {
         #expect(found.first?.hasPrefix("\(option.flag): ") == true)
     }
 
-    @Test(arguments: [
-        (NodeOption.cluster, "k0s"), (.cluster, "exec:/bin/hook"), (.initSystem, "openrc"),
-    ])
-    func anOptionWithoutEffectIsRefusedNotIgnored(_ option: NodeOption, _ value: String) {
-        let found = problems(flags: [option: [value]])
-        #expect(found.count == 1)
-        #expect(found.first?.contains("has no effect") == true)
+    @Test func everyDatastoreIsNamedAsItIsWritten() throws {
+        for text in ["none", "etcd", "k3s", "k0s", "exec:/opt/store"] {
+            #expect(try resolve(flags: [.cluster: [text]]).cluster.description == text)
+        }
+        #expect(
+            try resolve(flags: [.cluster: ["exec:/opt/store"]]).cluster
+                == .program(path: "/opt/store"))
+        for text in ["exec:", "exec:store", "k8s", "exec"] {
+            #expect(problems(flags: [.cluster: [text]]).count == 1, "\(text)")
+        }
     }
 
     @Test func theDHTIsChosenAndBegunWith() throws {
         let config = try resolve(flags: [
             .dht: ["private"], .dhtBootstrap: ["a.example:1", "10.0.0.1:6881"],
-            .dhtPlain: ["true"],
+            .dhtPlain: ["true"], .dhtAnnounce: ["true"],
         ])
-        #expect(config.dht == .private && config.isDHTPlain)
+        #expect(config.dht == .private && config.isDHTPlain && config.announcesOnDHT)
+        #expect(try !resolve(flags: [:]).announcesOnDHT)
         #expect(config.dhtBootstrap.map(\.description) == ["a.example:1", "10.0.0.1:6881"])
         #expect(try resolve(flags: [:]).dht == nil)
     }
@@ -161,6 +165,8 @@ struct NodeConfigTests {
     @Test func plainKRPCIsForPrivateNetworks() {
         let found = problems(flags: [.dht: ["public"], .dhtPlain: ["true"]])
         #expect(found.count == 1 && found.first?.hasPrefix("--dht-plain: ") == true)
+        let unheard = problems(flags: [.dht: ["off"], .dhtAnnounce: ["true"]])
+        #expect(unheard.count == 1 && unheard.first?.hasPrefix("--dht-announce: ") == true)
         let useless = problems(flags: [.dht: ["off"], .dhtBootstrap: ["a:1"]])
         #expect(useless.count == 1 && useless.first?.hasPrefix("--dht-bootstrap: ") == true)
     }
@@ -171,6 +177,8 @@ struct NodeConfigTests {
     func whatIsSaidAboutK3sNeedsK3s(_ option: NodeOption, _ value: String) throws {
         let found = problems(flags: [option: [value], .cluster: ["etcd"]])
         #expect(found.count == 1 && found.first?.hasPrefix("\(option.flag): ") == true)
+        let forK0s = problems(flags: [option: [value], .cluster: ["k0s"]])
+        #expect(forK0s.count == (option == .k3sConfigDirectory ? 1 : 0))
         let config = try resolve(flags: [option: [value], .cluster: ["k3s"]])
         #expect(config.cluster == .k3s)
         #expect(

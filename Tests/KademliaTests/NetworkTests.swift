@@ -67,7 +67,7 @@ struct NetworkTests {
         // Peers of an info-hash (BEP 5).
         let infoHash = KademliaID(hashing: Array("something".utf8))
         _ = dht.walk(place(3)) {
-            $0.findPeers(of: infoHash, announcing: 0, at: $1, random: &$2, into: &$3)
+            $0.findPeers(of: infoHash, announcing: 6_881, at: $1, random: &$2, into: &$3)
         }
         dht.run(for: .seconds(10))
         let found = dht.walk(place(41)) {

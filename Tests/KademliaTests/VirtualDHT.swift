@@ -16,8 +16,13 @@ struct VirtualDHT {
     var walks: [SocketAddress: [DHTOperation: DHTWalk]] = [:]
     var writes: [SocketAddress: [DHTOperation: DHTStoring]] = [:]
     var found: [SocketAddress: Set<UInt64>] = [:]
+    var peers: [SocketAddress: Set<SocketAddress>] = [:]
     var drops: [DHTDropReason: Int] = [:]
     var sentBytes = 0
+    /// Nodes that are silent when asked to `get`, as those that know BEP 5 only.
+    var withoutGet: Set<SocketAddress> = []
+    /// Nodes that point to each other, claim to store everything, and know nothing.
+    var liars: [SocketAddress: KademliaID] = [:]
     private var deadlines: [SocketAddress: BootInstant] = [:]
     private var flying: [Datagram] = []
     private var order = 0
@@ -28,6 +33,14 @@ struct VirtualDHT {
         var bytes: [UInt8]
         var room: Int
         var source, target: SocketAddress
+
+        var isGet: Bool {
+            guard let message = try? KRPCMessage(decoding: bytes),
+                case .query(let query) = message.body
+            else { return false }
+            if case .get = query.method { return true }
+            return false
+        }
     }
 
     /// 2023-11-14 22:13:20: 13 minutes into an hour.
@@ -46,10 +59,12 @@ struct VirtualDHT {
                 seconds: seconds + (clockError[address] ?? 0), nanoseconds: nanoseconds))
     }
 
-    /// Adds a node; with `member` and `secret` it looks for its mesh.
+    /// Adds a node; with `member` and `secret` it looks for its mesh, and with `announces` also as
+    /// BitTorrent's peers do. `isPublic`: an interface has its address.
     mutating func add(
         _ address: SocketAddress, rules: DHTRules, bootstrap: [SocketAddress],
-        member: NodeID? = nil, secret: SecretBytes? = nil
+        member: NodeID? = nil, secret: SecretBytes? = nil, announces: Bool = false,
+        isPublic: Bool = false
     ) {
         var meeting: Rendezvous?
         if let member, let secret {
@@ -58,7 +73,11 @@ struct VirtualDHT {
         }
         var agent = DHTAgent(
             configuration: DHTConfiguration(rules: rules, families: [address.family]),
-            rendezvous: meeting, at: now, random: &random)
+            rendezvous: meeting,
+            announcer: secret.flatMap {
+                announces ? PeerAnnouncer(secret: $0, port: address.port, at: now) : nil
+            }, at: now, random: &random)
+        if isPublic { agent.setLocalAddresses([address.ip], at: now) }
         agent.addBootstrap(bootstrap, at: now)
         agents[address] = agent
         deadlines[address] = agent.deadline
@@ -134,6 +153,11 @@ struct VirtualDHT {
             now = max(now, next)
             if let datagram = flying.last, datagram.arrival <= now {
                 flying.removeLast()
+                if liars[datagram.target] != nil {
+                    lie(datagram)
+                    continue
+                }
+                if withoutGet.contains(datagram.target), datagram.isGet { continue }
                 with(datagram.target) {
                     $0.receive(
                         datagram.bytes, from: datagram.source, room: datagram.room, at: $1,
@@ -162,17 +186,48 @@ struct VirtualDHT {
                 found[address, default: []].formUnion(records.map(\.tag))
             case .dropped(let reason):
                 drops[reason, default: 0] += 1
-            case .observed, .met:
+            case .foundPeers(let addresses):
+                peers[address, default: []].formUnion(addresses)
+            case .observed, .met, .glimpsed:
                 break
             }
         }
+    }
+
+    /// Every liar asks each `step`-th honest node something, and so gets into its table. In a large
+    /// DHT most tables have no room for them.
+    mutating func letLiarsIntroduceThemselves(toEach step: Int) {
+        for (liar, id) in liars.sorted(by: { $0.value < $1.value }) {
+            let honest = agents.keys.sorted { $0.description < $1.description }
+            for target in stride(from: 0, to: honest.count, by: step).map({ honest[$0] }) {
+                let ping = KRPCMessage(
+                    transaction: [1], body: .query(KRPCQuery(sender: id, method: .ping)))
+                send(ping.encoded, room: 0, from: liar, to: target)
+            }
+            run(for: .seconds(2))
+        }
+    }
+
+    private mutating func lie(_ datagram: Datagram) {
+        guard let message = try? KRPCMessage(decoding: datagram.bytes),
+            case .query(let query) = message.body, let id = liars[datagram.target]
+        else { return }
+        var response = KRPCResponse(sender: id)
+        response.token = [1, 2, 3, 4]
+        response.nodes = liars.sorted { $0.value < $1.value }.prefix(8).map {
+            NodeContact(id: $0.value, address: $0.key)
+        }
+        if case .ping = query.method { response = KRPCResponse(sender: id) }
+        let answer = KRPCMessage(transaction: message.transaction, body: .response(response))
+        send(answer.encoded, room: 0, from: datagram.target, to: datagram.source)
     }
 
     private mutating func send(
         _ bytes: [UInt8], room: Int, from source: SocketAddress, to target: SocketAddress
     ) {
         sentBytes += bytes.count
-        guard agents[target] != nil, farSide.contains(source) == farSide.contains(target),
+        guard agents[target] != nil || liars[target] != nil,
+            farSide.contains(source) == farSide.contains(target),
             Double(random.next() >> 11) / Double(1 << 53) >= loss
         else { return }
         order += 1

@@ -30,10 +30,14 @@ final class ClusterLab {
     let lab: Lab
     private(set) var nodes: [ClusterNode] = []
 
-    enum Kind: String {
+    enum Kind {
         case etcd
         /// The stand-in for K3s.
         case k3s
+        /// The stand-in for k0s.
+        case k0s
+        /// The example of an operator's program, over etcd without certificates.
+        case program
     }
 
     /// - Parameters:
@@ -246,21 +250,38 @@ final class ClusterNode {
     /// What every run of the daemon printed.
     var log: String { runs.map(\.output).joined() }
 
-    /// - Parameter clock: by how many seconds the daemon's wall clock is wrong. Its children have
-    ///   the right time, since it gives them no environment.
-    func start(_ options: [String] = [], clock: WrongClock? = nil) throws {
+    /// - Parameters:
+    ///   - clock: by how many seconds the daemon's wall clock is wrong. Its children have the right
+    ///     time, since it gives them no environment.
+    ///   - wrapper: a command that becomes the daemon.
+    func start(
+        _ options: [String] = [], clock: WrongClock? = nil, wrapper: [String] = []
+    ) throws {
         let faked = clock.map { clock in
             ["env", "WRONG_CLOCK_SECONDS=\(clock.seconds)", "LD_PRELOAD=\(clock.library)"]
         }
-        runs.append(try host.start((faked ?? []) + (try command(options))))
+        runs.append(try host.start(wrapper + (faked ?? []) + (try command(options))))
     }
 
     /// The command line of the daemon.
     func command(_ options: [String] = []) throws -> [String] {
         [
             try Lab.binary(), "up", "--token-file", tokenFile, "--state-dir", state, "--hostname",
-            name, "--api", "unix:\(directory)/api", "--cluster", kind.rawValue,
-        ] + (kind == .k3s ? k3sOptions : []) + options
+            name, "--api", "unix:\(directory)/api", "--cluster",
+        ] + datastoreOptions + options
+    }
+
+    private var datastoreOptions: [String] {
+        switch kind {
+        case .etcd: ["etcd"]
+        case .k3s: ["k3s"] + k3sOptions
+        case .k0s:
+            [
+                "k0s", "--k3s-binary", datastoreStandIn("k0s"), "--k3s-data-dir",
+                "\(directory)/k0s",
+            ]
+        case .program: ["exec:\(datastoreStandIn("plain-etcd"))"]
+        }
     }
 
     /// Runs a command that asks this node's daemon.

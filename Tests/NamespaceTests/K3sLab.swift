@@ -1,9 +1,18 @@
 import Foundation
 import Testing
 
-/// The stand-in for K3s beside the tests.
-let standInK3s = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+/// The stand-in for K3s beside the tests; EDGEVPN_TEST_K3S names a real one in its place.
+let standInK3s =
+    ProcessInfo.processInfo.environment["EDGEVPN_TEST_K3S"]
+    ?? URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
     .appending(path: "K3sStandIn/k3s").path
+
+/// Whether these words of a command line are that K3s as a server or an agent, with or without an
+/// interpreter before it.
+func isK3s(_ words: [Substring]) -> Bool {
+    guard let place = words.prefix(2).firstIndex(where: { $0 == standInK3s }) else { return false }
+    return words.count > place + 1 && ["server", "agent"].contains(words[place + 1])
+}
 
 extension ClusterNode {
     var k3sData: String { "\(directory)/k3s" }
@@ -21,10 +30,7 @@ extension ClusterNode {
     /// The K3s process, if it runs.
     func k3s() -> Int32? {
         processes().first { process in
-            // The interpreter, the stand-in, and what it is told to be.
-            let words = Lab.contents(of: "/proc/\(process)/cmdline")?.split(separator: "\0") ?? []
-            return words.count > 2 && words[1] == standInK3s
-                && ["server", "agent"].contains(words[2])
+            isK3s(Lab.contents(of: "/proc/\(process)/cmdline")?.split(separator: "\0") ?? [])
         }
     }
 

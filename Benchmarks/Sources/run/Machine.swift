@@ -12,7 +12,7 @@ enum Machine {
     }
 
     /// Rows of a table: what, and its value here.
-    static func description(congestionControl: String) -> [(String, String)] {
+    static func description(congestionControl: String = "") -> [(String, String)] {
         let information = text("/proc/cpuinfo")
         let virtual = information.contains("hypervisor") ? ", virtual machine" : ""
         let system = value(of: "PRETTY_NAME", in: text("/etc/os-release"), separator: "=")

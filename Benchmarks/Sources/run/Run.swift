@@ -11,11 +11,18 @@ import Foundation
 /// during which the hypervisor took more than 5 % of the CPU is taken again, three times at most,
 /// and the least disturbed one counts. Ratios are of medians within one run; figures of different
 /// runs are not comparable. `--write` also draws a chart beside the document.
+///
+/// ``NamesRun`` compares name servers.
 @main
 enum Run {
     static func main() {
         do {
-            try run(Array(CommandLine.arguments.dropFirst()))
+            let arguments = Array(CommandLine.arguments.dropFirst())
+            if arguments.first == "names" {
+                try NamesRun.run(Array(arguments.dropFirst()))
+            } else {
+                try run(arguments)
+            }
         } catch {
             FileHandle.standardError.write(Data("error: \(error)\n".utf8))
             exit(1)

@@ -41,7 +41,7 @@ struct DemoCommand: AsyncParsableCommand {
                 ConfigProblem(
                     path: "--nodes", message: "\(nodes) is not between 1 and 32", fix: "such as 3"))
         }
-        let shown = [ClusterChoice.etcd, .none].first { $0.rawValue == cluster }
+        let shown = [ClusterChoice.etcd, .none].first { $0.description == cluster }
         if shown == nil {
             problems.append(
                 ConfigProblem(

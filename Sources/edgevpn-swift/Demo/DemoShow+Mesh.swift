@@ -66,7 +66,7 @@ extension DemoShow {
             let arguments = [
                 program, "up", "--token-file", tokenFile, "--state-dir", node.state,
                 "--hostname", node.hostname, "--api", "\(node.api)", "--dht", "off",
-                "--cluster", cluster.rawValue, "--log-level", "info",
+                "--cluster", cluster.description, "--log-level", "info",
             ]
             children.append(try lab.start(arguments, in: node, log: node.log))
         }

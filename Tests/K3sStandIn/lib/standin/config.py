@@ -5,17 +5,20 @@ import glob, os, socket
 # mismatch".
 CRITICAL = [
     "cluster-cidr", "service-cidr", "cluster-dns", "cluster-domain", "flannel-backend",
-    "egress-selector-mode", "secrets-encryption", "disable-network-policy",
+    "flannel-external-ip", "flannel-ipv6-masq", "egress-selector-mode", "embedded-registry",
+    "secrets-encryption", "secrets-encryption-provider", "disable-cloud-controller",
+    "disable-helm-controller", "disable-network-policy",
 ]
 FLAGS = {"cluster-init", "cluster-reset", "disable-agent", "secrets-encryption",
-         "disable-network-policy", "debug"}
+         "disable-network-policy", "disable-cloud-controller", "disable-helm-controller",
+         "flannel-external-ip", "flannel-ipv6-masq", "embedded-registry", "debug"}
 LISTS = {"tls-san", "node-label", "disable", "node-ip", "kubelet-arg"}
 VALUES = {
     "config", "data-dir", "server", "token", "token-file", "agent-token", "agent-token-file",
     "advertise-address", "flannel-iface", "node-name", "write-kubeconfig",
     "write-kubeconfig-mode", "cluster-reset-restore-path", "bind-address", "flannel-backend",
     "cluster-cidr", "service-cidr", "cluster-dns", "cluster-domain", "egress-selector-mode",
-    "container-runtime-endpoint",
+    "container-runtime-endpoint", "secrets-encryption-provider",
 }
 ENVIRONMENT = {"K3S_TOKEN": "token", "K3S_TOKEN_FILE": "token-file", "K3S_URL": "server",
                "K3S_AGENT_TOKEN": "agent-token", "K3S_NODE_NAME": "node-name",

@@ -1,5 +1,5 @@
 """The embedded etcd: a real one as a child process, spoken to over its JSON gateway."""
-import base64, ctypes, http.client, json, os, signal, ssl, subprocess, time
+import base64, ctypes, http.client, json, os, signal, sqlite3, ssl, subprocess, threading, time
 
 from .config import Failure
 from .secrets import issue, write
@@ -176,26 +176,44 @@ def address(member):
     return member["peerURLs"][0].split("//")[1].rsplit(":", 1)[0]
 
 
-class Memory:
-    """What a bare `k3s server` keeps in SQLite; lost with the process here."""
+class SQLite:
+    """What a bare `k3s server` keeps, in one file."""
 
-    def __init__(self):
-        self.values = {}
+    def __init__(self, path):
+        self.path = path
+        self.lock = threading.Lock()
+        self.link = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self.run("CREATE TABLE IF NOT EXISTS kine (name TEXT PRIMARY KEY, value TEXT)")
+
+    def run(self, text, *values):
+        with self.lock:
+            done = self.link.execute(text, values)
+            return done.rowcount, done.fetchall()
 
     def get(self, key):
-        return self.values.get(key)
+        found = self.run("SELECT value FROM kine WHERE name = ?", key)[1]
+        return found[0][0] if found else None
 
     def list(self, prefix):
-        return {key: value for key, value in self.values.items() if key.startswith(prefix)}
+        return dict(self.run("SELECT name, value FROM kine WHERE substr(name, 1, ?) = ?",
+                             len(prefix), prefix)[1])
 
     def put(self, key, value):
-        self.values[key] = value
+        self.run("INSERT INTO kine VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = ?",
+                 key, value, value)
 
     def create(self, key, value):
-        return self.values.setdefault(key, value) is value
+        return self.run("INSERT INTO kine VALUES (?, ?) ON CONFLICT DO NOTHING", key, value)[0] > 0
 
     def delete(self, key):
-        return self.values.pop(key, None) is not None
+        return self.run("DELETE FROM kine WHERE name = ?", key)[0] > 0
 
     def members(self):
         return []
+
+    def migrate(self, store):
+        """`--cluster-init` over a database of the one-server kind: everything moves, once."""
+        for key, value in self.list("").items():
+            store.put(key, value)
+        self.link.close()
+        os.rename(self.path, self.path + ".migrated")

@@ -5,7 +5,7 @@ from .agent import Agent
 from .api import API
 from .client import Remote, validated
 from .config import CRITICAL, Failure
-from .etcd import Etcd, Memory, address
+from .etcd import Etcd, SQLite, address
 from .secrets import (Token, authorities, ca_hash, issue, pack, read, store_bootstrap, unpack,
                       write)
 
@@ -18,6 +18,7 @@ class Server:
         self.options = options
         self.root = options.data + "/server"
         self.tls = self.root + "/tls"
+        self.sqlite = self.root + "/db/state.db"
         self.address = options.text("advertise-address") or options.node_ip
         self.store = None
         self.is_ready = False
@@ -50,8 +51,8 @@ class Server:
         else:
             self.token_secrets(mint=True)
             authorities(self.tls)
-            write(self.root + "/db/state.db", "SQLite format 3")
-            self.store = Memory()
+            os.makedirs(self.root + "/db", mode=0o700, exist_ok=True)
+            self.store = SQLite(self.sqlite)
         self.serve(etcd)
 
     def member_name(self, etcd):
@@ -125,7 +126,9 @@ class Server:
         API(self)
         if self.store is etcd:
             etcd.wait(3600)
-            self.keep_bootstrap()
+            if os.path.exists(self.sqlite):
+                SQLite(self.sqlite).migrate(etcd)
+        self.keep_bootstrap()
         threading.Thread(target=self.tend, args=(etcd,), daemon=True).start()
         agent = Agent(options, server=self)
         if not options.flag("disable-agent"):

@@ -1,0 +1,102 @@
+import ClusterPlan
+import Cryptography
+import MeshBase
+import NetAddress
+
+extension DrivenHost {
+    /// Removals of left-overs and a grant.
+    private static let roundLimit = 6
+    /// A joiner gives up earlier by itself.
+    private static let placeLimit = Duration.seconds(200)
+
+    func admit(_ admission: Admission) -> HostReport {
+        let joiner = admission.joiner.node
+        let nonce = admission.nonce
+        let postponed = { (reason: PostponeReason) in
+            HostReport.postponed(joiner: joiner, nonce: nonce, reason)
+        }
+        guard admission.request == makeRequest(admission.joiner) else {
+            return .refused(joiner: joiner, nonce: nonce, .badRequest)
+        }
+        do throws(HostFailure) {
+            let record = try loadRecord()
+            guard record.phase == .server, record.cluster == admission.cluster,
+                try authorityHash(record) == record.cluster.caHash
+            else { return postponed(.notServing) }
+            for _ in 0..<DrivenHost.roundLimit {
+                let nodes = try driver.nodes(record)
+                // The first server of a row is granted without a reservation in the datastore: who
+                // joins is its learner soon, and the datastore itself admits one at a time.
+                let step = K3sPlan.admissionStep(
+                    admission, nodes: nodes, reservation: place(nodes) ?? admission.joiner.name)
+                switch step {
+                case .postpone(let reason): return postponed(reason)
+                case .refuse(let reason):
+                    return .refused(joiner: joiner, nonce: nonce, reason)
+                case .confirm(let memberID):
+                    return .mustConfirm(joiner: joiner, nonce: nonce, memberID: memberID)
+                case .remove(let name):
+                    guard let node = nodes.first(where: { $0.name == name }) else { continue }
+                    try driver.remove(node, record)
+                case .reserve: return postponed(.anotherJoining)
+                case .grantServer:
+                    guard nodes.allSatisfy({ !$0.isServer || $0.isVoter }) else {
+                        return postponed(.anotherJoining)
+                    }
+                    return try grant(admission, .server, record, nodes) ?? postponed(.unhealthy)
+                case .grantAgent:
+                    return try grant(admission, .agent, record, nodes) ?? postponed(.unhealthy)
+                }
+            }
+            return postponed(.busy)
+        } catch {
+            return postponed(.unhealthy)
+        }
+    }
+
+    /// The server that was admitted last, until it votes or has not come for too long.
+    private func place(_ nodes: [K3sNode]) -> String? {
+        guard let held = admitted else { return nil }
+        let hasArrived = nodes.contains { $0.name == held.name && $0.isVoter }
+        if hasArrived || bootTime - held.at > DrivenHost.placeLimit { admitted = nil }
+        return admitted?.name
+    }
+
+    private func grant(
+        _ admission: Admission, _ role: DatastoreRole, _ record: HostRecord, _ nodes: [K3sNode]
+    ) throws(HostFailure) -> HostReport? {
+        guard var secret = try driver.grant(record, to: admission.joiner, role: role) else {
+            return nil
+        }
+        defer { zeroize(&secret) }
+        let others = nodes.filter { $0.isVoter && $0.isReady && $0.ipv4 != record.address }
+            .compactMap(\.ipv4).sorted()
+        let grant = DrivenGrant(
+            role: role, admission: admission,
+            endpoints: Array(([record.address] + others).prefix(EtcdPlan.memberLimit)),
+            secret: secret)
+        guard let sealed = grant.sealed(to: admission.joinerKey) else {
+            throw HostFailure("the joiner's key cannot be sealed to")
+        }
+        if role == .server { admitted = (admission.joiner.name, bootTime) }
+        return .admitted(
+            joiner: admission.joiner.node, nonce: admission.nonce, role: role, sealed: sealed)
+    }
+
+    func expel(_ identity: HostIdentity) throws(HostFailure) {
+        let record = try loadRecord()
+        let leavers = try driver.nodes(record).filter {
+            $0.name == identity.name || $0.ipv4 == identity.ipv4
+        }
+        for node in leavers { try driver.remove(node, record) }
+    }
+
+    func evict(_ memberID: UInt64) {
+        if let record = try? loadRecord(), let nodes = try? driver.nodes(record),
+            let node = nodes.first(where: { $0.id == memberID })
+        {
+            try? driver.remove(node, record)
+        }
+        report(.evicted(memberID: memberID))
+    }
+}
