@@ -329,9 +329,12 @@ package struct PortMapper {
         _ value: UInt32, at now: BootInstant, into actions: inout [PortMappingAction]
     ) {
         defer { epoch = (value, now) }
-        guard let epoch, attempts == 0 else { return }
-        let expected = Double(epoch.value) + (now - epoch.at).inSeconds
-        guard Double(value) + 2 < expected * 7 / 8, mapping != nil else { return }
+        guard let epoch, attempts == 0, mapping != nil else { return }
+        let ours = (now - epoch.at).inSeconds
+        let theirs = Double(value) - Double(epoch.value)
+        guard theirs < -1 || theirs + 2 < ours * 15 / 16 || ours + 2 < theirs * 15 / 16 else {
+            return
+        }
         isRenewing = true
         begin(method, at: now, into: &actions)
     }

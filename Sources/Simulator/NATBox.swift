@@ -75,7 +75,7 @@ struct NATBox {
         if kind != .symmetric, inners[inner.port] == nil { return inner.port }
         var port: UInt16
         repeat {
-            port = UInt16(1_024 + random.next(upperBound: 64_000))
+            port = UInt16(1_024 + random.next(upperBound: 64_000 as UInt64))
         } while inners[port] != nil
         return port
     }

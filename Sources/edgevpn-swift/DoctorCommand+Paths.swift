@@ -4,8 +4,11 @@ import HTTPAPI
 struct PathsSection: DoctorSection {
     func examine(_ client: APIClient?) async -> [DoctorFinding] {
         guard let client, let status = try? await client.status() else { return [] }
-        return [nat(status), gateway(status)].compactMap { $0 }
-            + reach(status) + status.peers.filter { $0.state == .alive }.map(peer)
+        var findings = [nat(status)]
+        if let gateway = gateway(status) { findings.append(gateway) }
+        findings += reach(status)
+        for other in status.peers where other.state == .alive { findings.append(peer(other)) }
+        return findings
     }
 
     private func nat(_ status: StatusModel) -> DoctorFinding {

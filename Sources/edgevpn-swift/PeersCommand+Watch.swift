@@ -5,7 +5,6 @@ import HTTPAPI
 struct PeersWatch {
     let client: APIClient
     let json: Bool
-    let text: @Sendable ([PeerModel]) -> String
 
     /// Often enough to see a path change, and little to read for the node.
     private static let pause = Duration.seconds(1)
@@ -16,7 +15,8 @@ struct PeersWatch {
             let shown: String
             do throws(APIClientFailure) {
                 let peers = try await client.status().peers
-                shown = json ? String(decoding: try line(peers), as: UTF8.self) : text(peers)
+                shown =
+                    json ? String(decoding: try line(peers), as: UTF8.self) : PeerTable.text(peers)
             } catch {
                 // It may be restarting; what is over is over only when the user says so.
                 guard isScreen else { throw CommandFailure(error) }

@@ -13,15 +13,18 @@ struct PeersCommand: AsyncParsableCommand {
     func run() async throws {
         let client = try node.client()
         if watch {
-            return try await PeersWatch(client: client, json: output.json, text: list).run()
+            return try await PeersWatch(client: client, json: output.json).run()
         }
         let peers = try await asking { () async throws(APIClientFailure) in
             try await client.status().peers
         }
-        try output.show(peers) { list(peers) }
+        try output.show(peers) { PeerTable.text(peers) }
     }
+}
 
-    @Sendable private func list(_ peers: [PeerModel]) -> String {
+/// Peers as a table.
+enum PeerTable {
+    static func text(_ peers: [PeerModel]) -> String {
         if peers.isEmpty { return "no peers yet" }
         let header = [
             "ID", "HOSTNAME", "IPV4", "STATE", "PATH", "RTT", "HANDSHAKE", "RX", "TX", "ENDPOINT",
@@ -30,7 +33,7 @@ struct PeersCommand: AsyncParsableCommand {
         return table(header, peers.map(row))
     }
 
-    private func row(_ peer: PeerModel) -> [String] {
+    private static func row(_ peer: PeerModel) -> [String] {
         [
             shortID(peer.id), peer.hostname ?? "-", peer.ipv4 ?? "-", peer.state.rawValue,
             peer.via ?? peer.path?.rawValue ?? "-",

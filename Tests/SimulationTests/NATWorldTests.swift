@@ -1,5 +1,6 @@
 import MeshBase
-import Membership
+import NetAddress
+import PathDiscovery
 import Simulator
 import Testing
 
