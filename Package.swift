@@ -64,6 +64,7 @@ let package = Package(
             name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
         .target(name: "CLinux"),
         .target(name: "CProcess"),
+        .target(name: "CChecksum"),
         .target(
             name: "CPacketCipher", dependencies: ["CSodium"],
             linkerSettings: [.linkedLibrary("dl")]),
@@ -88,7 +89,7 @@ let package = Package(
         module("LinuxIO", ["MeshBase", "NetAddress", "CLinux", "CNetlink"]),
 
         // 4
-        module("DataPlane", values + ["WireGuard", "LinuxIO", "CLinux"]),
+        module("DataPlane", values + ["WireGuard", "LinuxIO", "CLinux", "CChecksum"]),
         module("Storage", ["MeshBase", "Cryptography", "CFileSystem"]),
         module("Transport", ["COpenSSL"]),
 
@@ -120,6 +121,10 @@ let package = Package(
             name: "packet-benchmarks",
             dependencies: values + ["DataPlane", "WireGuard", "LinuxIO"],
             path: "Benchmarks/Micro", swiftSettings: settings),
+        .executableTarget(
+            name: "benchmark-tools",
+            dependencies: values + ["DataPlane", "WireGuard", "LinuxIO", "CPacketCipher", "CLinux"],
+            path: "Benchmarks/Tools", swiftSettings: settings),
 
         tests("MeshBaseTests", ["MeshBase"]),
         tests("NetAddressTests", ["NetAddress", "MeshBase"]),

@@ -112,7 +112,7 @@ extension MeshTests {
             try await withMesh { mesh in
                 let nat = try await NATLab(mesh)
                 let hidden = ["--no-mdns", "--dht", "private", "--dht-plain", "--dht-announce"]
-                var anna = try await nat.site(1, .open, name: "anna").machine
+                let anna = try await nat.site(1, .open, name: "anna").machine
                 try await nat.lose(percent: lossPercent)
                 _ = try await anna.up(hidden + ["--listen", "6881"])
                 let aria = try await nat.site(2, .open, name: "aria").machine.host

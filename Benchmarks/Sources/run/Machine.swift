@@ -80,9 +80,9 @@ extension Candidate {
         return threads
     }
 
-    /// VmRSS, the mean of its processes.
-    func residentMebibytes() -> Double? {
-        let sizes = processes.compactMap { process -> Double? in
+    /// VmRSS, the mean of its processes or that of b's end.
+    func residentMebibytes(last: Bool = false) -> Double? {
+        let sizes = processes.suffix(last ? 1 : processes.count).compactMap { process -> Double? in
             let status = Machine.text("/proc/\(process.processIdentifier)/status")
             let line = status.split(separator: "\n").first { $0.hasPrefix("VmRSS:") }
             return line?.split(whereSeparator: \.isWhitespace).dropFirst().first
