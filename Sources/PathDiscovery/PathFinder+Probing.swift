@@ -178,26 +178,28 @@ extension PathFinder {
         peers[node]?.nextCheck = earlier(wish, due)
     }
 
-    /// The way in use every 3 s while data goes out, at once when nothing comes back, else every
-    /// 25 s: the shortest time in which NATs are seen to forget flows is 30 s. What idle members
+    /// The way in use every 3 s while data goes out, at once when nothing comes back, quickly when
+    /// a probe was lost, else every 25 s: the shortest time in which NATs are seen to forget flows is 30 s. What idle members
     /// say to each other now and then is over after 3 s, so that it makes no way active.
     private func dueProbes(of node: NodeID, at now: BootInstant) -> [SocketAddress] {
         guard let path = peers[node] else { return [] }
         let sent = path.lastSent ?? .zero
         let isActive = now - sent < .seconds(3)
         let isSilent = path.isSilent(at: now)
+        let isInDoubt = isActive && path.address.flatMap { path.ways[$0] }?.missed ?? 0 > 0
         return path.ways.filter { address, way in
             let interval: Duration
             if address == path.address {
                 interval =
                     !way.isLive(at: now)
                     ? .seconds(2)
-                    : way.missed > 0 || isSilent
-                        ? .milliseconds(150) : isActive ? .seconds(3) : .seconds(25)
+                    : way.missed > 0
+                        ? .milliseconds(150)
+                        : isSilent ? .seconds(1) : isActive ? .seconds(3) : .seconds(25)
             } else if way.isLive(at: now) {
                 // What is needed in a moment is asked, too.
                 interval =
-                    isSilent ? .milliseconds(150) : way.missed > 0 ? .seconds(1) : .seconds(25)
+                    isInDoubt ? .milliseconds(150) : way.missed > 0 ? .seconds(1) : .seconds(25)
             } else {
                 return false
             }

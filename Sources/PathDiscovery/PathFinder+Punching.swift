@@ -12,7 +12,7 @@ struct Punch {
     var startedAt: BootInstant
     var step = 0
     var nextSend: BootInstant
-    /// Whether the other end was told to knock, too.
+    /// Whether the other end knocks, too: it called, or answered.
     var hasCalled = false
 
     /// Enough to leave a home and its provider, too few to arrive.
@@ -56,15 +56,14 @@ extension PathFinder {
         if path.punch == nil, let called = path.awaitsAnswer {
             guard now - called >= Punch.answerPatience else { return }
             peers[node]?.awaitsAnswer = nil
-            startPunch(node, hasCalled: true, at: now)
+            startPunch(node, hasCalled: false, at: now)
             return
         }
         if let punch = path.punch {
-            // It began alone, or the addresses of this end changed since it called.
-            if !punch.hasCalled, path.awaitsAnswer == nil,
-                call(node, isAnswer: false, at: now, random: &random, into: &actions)
-            {
-                peers[node]?.punch?.hasCalled = true
+            // It began alone, its call or the answer was lost, or the addresses of this end changed.
+            let isDue = path.awaitsAnswer.map { now - $0 >= Punch.answerPatience } ?? true
+            if !punch.hasCalled, isDue {
+                _ = call(node, isAnswer: false, at: now, random: &random, into: &actions)
             }
             return
         }
