@@ -4,8 +4,8 @@
 //                                   +--- core --- rosa, public
 //     bert --- site of some kind ---+
 //
-// One pass over some pairs is part of the tests. The whole matrix, which stands in
-// docs/nat-matrix.md, and twenty tries of the named pairs:
+// One pass over some pairs is part of the tests. The whole matrix, and twenty tries of the named
+// pairs:
 //
 //     .scripts/matrix
 //     .scripts/matrix named 20
