@@ -123,7 +123,9 @@ let package = Package(
             path: "Benchmarks/Micro", swiftSettings: settings),
         .executableTarget(
             name: "benchmark-tools",
-            dependencies: values + ["DataPlane", "WireGuard", "LinuxIO", "CPacketCipher", "CLinux"],
+            dependencies: values + [
+                "DataPlane", "WireGuard", "LinuxIO", "CPacketCipher", "CLinux",
+            ],
             path: "Benchmarks/Tools", swiftSettings: settings),
 
         tests("MeshBaseTests", ["MeshBase"]),
