@@ -141,10 +141,14 @@ let package = Package(
             path: "Tests/FuzzTests/Names", swiftSettings: settings),
         tests("TransportTests", ["Transport"]),
         .target(
+            name: "DHTFuzzing", dependencies: values + ["Kademlia", "PathDiscovery", "MeshNode"],
+            path: "Tests/FuzzTests/DHT", swiftSettings: settings),
+        .target(
             name: "PathsFuzzing", dependencies: values + ["PathDiscovery"],
             path: "Tests/FuzzTests/Paths", swiftSettings: settings),
         tests(
-            "FuzzTests", ["NamesFuzzing", "PathsFuzzing"], exclude: ["Names", "Paths", "Corpus"]),
+            "FuzzTests", ["NamesFuzzing", "DHTFuzzing", "PathsFuzzing"],
+            exclude: ["Names", "DHT", "Paths", "Corpus"]),
         tests("MembershipTests", values + ["Membership"]),
         tests("LedgerTests", values + ["Ledger"]),
         tests("ScaleTests", values + ["Ledger", "Membership"]),

@@ -58,6 +58,10 @@ extension PacketWorker {
             drop(.unrecognized)
             return
         }
+        if DatagramFilter.isHandshake(datagram), !handshakes.admits(message.pointee.from, at: now) {
+            drop(.controlRingFull)
+            return
+        }
         let header = EventHeader(.datagram, address: message.pointee.from, count: count)
         if shared.outside.push(header, datagram) {
             hasEvents = true

@@ -52,6 +52,7 @@ package struct PacketWorker: ~Copyable {
     var current = ReceiveRun()
     var flows = FlowTable()
     var pieces: PieceTable
+    let handshakes = HandshakeLimiter(seed: .random(in: 0...UInt64.max))
     /// One packet that is made here: a piece, or an answer to the inner sender.
     let scratch: UnsafeMutablePointer<UInt8>
     /// When an inner sender was last told that its packet is too large.

@@ -20,7 +20,7 @@ package final class Simulation {
     var machines: [SimulatedMachine] = []
     var datastores = SimulatedDatastores()
     /// Broken rules, each told once.
-    var violations: [String] = []
+    package internal(set) var violations: [String] = []
     /// The machines of one side while the network is split.
     var partition: Set<Int> = []
     var diskLosses = 0

@@ -10,6 +10,7 @@ import MeshNode
 import NetAddress
 import Runtime
 import ServiceLifecycle
+import Storage
 
 /// Starts the parts of `up` in the order in which they may fail, and ends them together.
 enum NodeLauncher {
@@ -31,6 +32,10 @@ enum NodeLauncher {
         } catch {
             await server?.abandon()
             throw error
+        }
+        if let server, case .tcp = server.address {
+            let location = try StateLocation.find(chosen: config.stateDirectory)
+            server.admit(bearer: try APIToken.ofNode(stateDirectory: location.path))
         }
         slot.fill(service.runtime)
         var services: [any Service] = [service]

@@ -210,8 +210,10 @@ struct MeshStatus: Decodable, Sendable {
     struct DHT: Decodable, Sendable {
         var mode: String
         var nodesIPv4: Int
+        var nodesIPv6: Int
         var reachable: Bool
         var observedIPv4: String?
+        var observedIPv6: String?
         var storedItems: Int
         var storedPeers: Int
     }

@@ -8,7 +8,7 @@ struct Candidate {
     /// Where iperf3 in a finds its server in b.
     let target: String
     /// The processes whose CPU time is the price: a's end, b's end, and who else is on the way.
-    let processes: [Process]
+    let processes: [Int32]
     var from = "a"
     var to = "b"
     var probes: Set<Probe> = Set(Probe.allCases)
@@ -17,7 +17,7 @@ struct Candidate {
     /// Moves b's end to another CPU, all threads.
     func pin(second processor: Int) throws {
         guard processes.count > 1 else { return }
-        let process = processes[1].processIdentifier
+        let process = processes[1]
         try execute(["taskset", "-a", "-p", "-c", "\(processor)", "\(process)"])
     }
 }
@@ -35,7 +35,7 @@ extension Lab {
 
     /// Our packet engine with fixed keys, no control, and copying in the place of encryption.
     func nullEngine() throws -> Candidate {
-        var processes: [Process] = []
+        var processes: [Int32] = []
         for side in Side.allCases {
             let words = [
                 tools, "tunnel", "null", "null0", "7105", "\(side.other.outer):7105",
@@ -64,7 +64,7 @@ extension Lab {
 
     /// A plain WireGuard tunnel of ours.
     func tunnel(binary: String, version: String, keys: [Side: KeyPair]) throws -> Candidate {
-        var processes: [Process] = []
+        var processes: [Int32] = []
         for side in Side.allCases {
             guard let own = keys[side], let peer = keys[side.other] else { continue }
             let path = "\(directory)/edge-\(side.rawValue).conf"
@@ -94,7 +94,7 @@ extension Lab {
 
     func wireguardGo(binary: String, keys: [Side: KeyPair]) throws -> Candidate {
         let version = try execute([binary, "--version"]).output.firstLine
-        var processes: [Process] = []
+        var processes: [Int32] = []
         for side in Side.allCases {
             processes.append(
                 try start(

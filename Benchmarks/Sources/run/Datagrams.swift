@@ -37,11 +37,6 @@ extension Lab {
         sample.values[.splitSent] = flood.sent
         sample.values[.splitDelivered] = flood.delivered
         sample.values[.splitLoss] = flood.loss
-        sample.values[.splitSteadyLoss] = try sample.part(nil) {
-            try datagrams(
-                candidate, perSecond: Offer.steady, seconds: seconds, receiver: other
-            ).loss
-        }
     }
 
     /// Packets per second, and the share that was lost in percent.

@@ -86,9 +86,10 @@ extension Report {
               sends less. Loss at an equal rate has rows of its own.
             - With two CPUs, a's end and the sender are on one and b's end and the receiver on the
               other.
+            - Other tunnels and floods of handshakes have a turn in every second round only.
             - Bogus initiations have the right type and a right mac1, as from somebody who knows the
               public key. The flow beside them shares the CPU with the generator.
-            - A ping takes its turn on the CPU like everything else. 400 of them, 5 ms apart, make
+            - A ping takes its turn on the CPU like everything else. 400 of them, 2.5 ms apart, make
               one sample; its 99th percentile is the fifth-longest.
             - Idle figures are of \(Self.idleSeconds) s without traffic, before the first round.
               Resident memory includes pages that processes share, such as libraries.

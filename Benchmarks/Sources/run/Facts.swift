@@ -48,8 +48,7 @@ extension Lab {
         guard let memory = candidate.residentMebibytes() else {
             throw Failure("the tunnel with many peers ended\n" + logs())
         }
-        process.terminate()
-        process.waitUntilExit()
+        kill(process, SIGTERM)
         return memory
     }
 }

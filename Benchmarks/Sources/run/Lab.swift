@@ -14,6 +14,7 @@ final class Lab {
     /// The path of benchmark-tools.
     let tools: String
     private var running: [Process] = []
+    private var daemons: [Int32] = []
     private var spaces: [String] = []
 
     /// A port in b that is open and that nobody reads.
@@ -67,12 +68,26 @@ final class Lab {
 
     func inside(_ side: Side, _ words: [String]) -> [String] { inside(side.rawValue, words) }
 
-    func start(_ words: [String], log: String, environment: [String: String] = [:]) throws
-        -> Process
+    /// Starts a program that keeps running; its process.
+    func start(_ words: [String], log: String, environment: [String: String] = [:]) throws -> Int32
     {
         let process = try launch(words, log: "\(directory)/\(log).log", environment: environment)
         running.append(process)
-        return process
+        return process.processIdentifier
+    }
+
+    /// Starts a program that goes to the background by itself and writes its process to a file.
+    /// (Foundation loses track of programs that close the descriptors they inherit.)
+    func startDaemon(_ words: [String], log: String, file: String) throws -> Int32 {
+        try launch(words, log: "\(directory)/\(log).log").waitUntilExit()
+        for _ in 0..<50 {
+            if let process = Int32(Machine.text(file).firstLine.split(separator: " ").first ?? "") {
+                daemons.append(process)
+                return process
+            }
+            Thread.sleep(forTimeInterval: 0.1)
+        }
+        throw Failure("\(file) does not appear\n" + logs())
     }
 
     /// Ends what was started here and removes what was made here.
@@ -81,6 +96,7 @@ final class Lab {
             process.terminate()
             process.waitUntilExit()
         }
+        for process in daemons { kill(process, SIGTERM) }
         for space in spaces { _ = try? execute(["ip", "netns", "delete", space]) }
         try? FileManager.default.removeItem(atPath: directory)
     }

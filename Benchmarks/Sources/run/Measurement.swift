@@ -5,7 +5,7 @@ enum Metric: CaseIterable {
     case forward, forwardWork, reverse, reverseWork
     case forwardFour, forwardFourWork, reverseFour, reverseFourWork
     case floodSent, floodDelivered, floodLoss, steadyLoss
-    case splitSent, splitDelivered, splitLoss, splitSteadyLoss
+    case splitSent, splitDelivered, splitLoss
     case pingMedian, pingTail
     case initiations, besideDiscarded, besideInitiations, besideShare, initiationMemory
     case idleShare, idleMemory, loadedMemory
@@ -21,7 +21,7 @@ enum Metric: CaseIterable {
         case .floodSent: "UDP, 64 bytes, one CPU, \(Offer.flood)/s asked for: sent, packets/s"
         case .floodDelivered, .splitDelivered: "- delivered, packets/s"
         case .floodLoss, .splitLoss: "- lost of those sent, %"
-        case .steadyLoss, .splitSteadyLoss: "- lost when \(Offer.steady)/s are asked for, %"
+        case .steadyLoss: "- lost when \(Offer.steady)/s are asked for, %"
         case .splitSent: "UDP, 64 bytes, two CPUs, \(Offer.split)/s asked for: sent, packets/s"
         case .pingMedian: "ping, median, us"
         case .pingTail: "ping, 99th percentile, us"
@@ -43,8 +43,8 @@ enum Metric: CaseIterable {
             .reverseFour, .reverseFourWork, .floodDelivered, .splitDelivered, .besideInitiations:
             true
         case .pingMedian, .pingTail, .idleMemory, .loadedMemory: false
-        case .floodSent, .floodLoss, .steadyLoss, .splitSent, .splitLoss, .splitSteadyLoss,
-            .initiations, .besideDiscarded, .besideShare, .initiationMemory, .idleShare:
+        case .floodSent, .floodLoss, .steadyLoss, .splitSent, .splitLoss, .initiations,
+            .besideDiscarded, .besideShare, .initiationMemory, .idleShare:
             nil
         }
     }
@@ -148,7 +148,7 @@ extension Lab {
 
     /// Round trips in microseconds.
     private func pings(_ candidate: Candidate) throws -> [Double] {
-        let words = ["ping", "-n", "-c", "400", "-i", "0.005", candidate.target]
+        let words = ["ping", "-n", "-c", "400", "-i", "0.0025", candidate.target]
         return try execute(inside(candidate.from, words)).output.split(separator: "\n").compactMap {
             line in
             guard line.contains("time="), let last = line.split(separator: "=").last else {

@@ -19,7 +19,7 @@ extension Lab {
     /// Two members of a mesh. They choose their suite and their addresses themselves.
     func mesh(binary: String, version: String) throws -> Candidate {
         let token = try newToken(binary: binary, file: "token")
-        var processes: [Process] = []
+        var processes: [Int32] = []
         for side in Side.allCases {
             let words =
                 memberWords(binary: binary, token: token, name: side.rawValue, port: 7103)

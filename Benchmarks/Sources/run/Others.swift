@@ -14,7 +14,7 @@ extension Lab {
     }
 
     private func other(
-        _ name: String, _ version: String, _ suite: String, _ network: Int, _ processes: [Process]
+        _ name: String, _ version: String, _ suite: String, _ network: Int, _ processes: [Int32]
     ) -> Candidate {
         Candidate(
             name: "\(name) \(version)", suite: suite, target: "10.211.\(network).2",
@@ -40,7 +40,7 @@ extension Lab {
             "nebula-cert", "ca", "-name", "benchmark", "-out-crt", "\(base)/ca.crt", "-out-key",
             "\(base)/ca.key",
         ])
-        var processes: [Process] = []
+        var processes: [Int32] = []
         for side in Side.allCases {
             let own = "\(base)/\(side.rawValue)"
             try execute([
@@ -86,7 +86,7 @@ extension Lab {
             ]).output.firstLine
             prints[side] = shown.split(separator: "=").last.map(String.init)
         }
-        var processes: [Process] = []
+        var processes: [Int32] = []
         for side in Side.allCases.reversed() {
             let own = "\(directory)/openvpn-\(side.rawValue)"
             guard let peer = prints[side.other] else { throw Failure("openssl shows no print") }
@@ -118,7 +118,7 @@ extension Lab {
             guard values.count >= 2 else { throw Failure("fastd made no key") }
             keys[side] = (values[values.count - 2], values[values.count - 1])
         }
-        var processes: [Process] = []
+        var processes: [Int32] = []
         for side in Side.allCases {
             guard let own = keys[side], let peer = keys[side.other] else { continue }
             let path = "\(directory)/fastd-\(side.rawValue).conf"
@@ -133,8 +133,11 @@ extension Lab {
 
                 """
             try write(text, to: path)
+            let file = "\(directory)/fastd-\(side.rawValue).pid"
             processes.append(
-                try start(inside(side, ["fastd", "-c", path]), log: "fastd-\(side.rawValue)"))
+                try startDaemon(
+                    inside(side, ["fastd", "-c", path, "--daemon", "--pid-file", file]),
+                    log: "fastd-\(side.rawValue)", file: file))
         }
         try address("fastd0", 8)
         return other("fastd", version ?? "", "salsa2012+umac", 8, processes)
@@ -143,7 +146,7 @@ extension Lab {
     private func tinc() throws -> Candidate {
         let version = try execute(["tincd", "--version"]).output.firstLine
             .split(separator: " ").dropFirst(2).first.map(String.init)
-        var processes: [Process] = []
+        var processes: [Int32] = []
         let bases = Side.allCases.map { "\(directory)/tinc-\($0.rawValue)" }
         for (side, base) in zip(Side.allCases, bases) {
             try FileManager.default.createDirectory(
@@ -162,10 +165,7 @@ extension Lab {
 
                 """, to: "\(base)/hosts/\(side.rawValue)")
             // It asks where to put the key, and takes the end of its input for consent.
-            try execute([
-                "sh", "-c",
-                "tincd -c \(base) -n '' -K2048 </dev/null || tincd -c \(base) -K2048 </dev/null",
-            ])
+            try execute(["sh", "-c", "tincd -c \(base) -K2048 </dev/null"])
         }
         for side in Side.allCases {
             let file = "hosts/\(side.rawValue)"
@@ -173,12 +173,8 @@ extension Lab {
             try execute(["cp", from, "\(directory)/tinc-\(side.other.rawValue)/\(file)"])
         }
         for (side, base) in zip(Side.allCases, bases) {
-            processes.append(
-                try start(
-                    inside(
-                        side,
-                        ["tincd", "-c", base, "-D", "--pidfile=\(base)/pid"]),
-                    log: "tinc-\(side.rawValue)"))
+            let words = ["tincd", "-c", base, "-D", "--pidfile=\(base)/pid"]
+            processes.append(try start(inside(side, words), log: "tinc-\(side.rawValue)"))
         }
         try address("tinc0", 9)
         return other("tinc", version ?? "", "aes-256-cbc, sha256", 9, processes)

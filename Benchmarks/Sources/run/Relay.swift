@@ -10,7 +10,7 @@ extension Lab {
         try wire("d", "192.168.213.1", "r", "192.168.213.2")
         _ = try start(inside("d", ["iperf3", "-s"]), log: "iperf3-d")
         let token = try newToken(binary: binary, file: "relay-token")
-        var processes: [Process] = []
+        var processes: [Int32] = []
         for (letter, peer) in [("c", "192.168.212.2"), ("d", "192.168.213.2"), ("r", "")] {
             let words =
                 memberWords(binary: binary, token: token, name: letter, port: 7104)

@@ -57,6 +57,8 @@ enum Run {
         let programs = try Programs(binary: binary)
         let lab = try Lab(processor: processor, tools: programs.tools)
         defer { lab.remove() }
+        // The run ends at the next step, and removes what it made.
+        for number in [SIGINT, SIGTERM] { signal(number) { _ in isInterrupted = true } }
         let report = try lab.compare(programs, other: other, rounds: rounds, seconds: seconds)
         print("\n" + report.table())
         if let document = options["--write"], !document.isEmpty {
@@ -112,7 +114,10 @@ extension Lab {
         }
         for round in 1...rounds {
             for index in columns.indices {
-                let note = try take(&columns[index], seconds: seconds)
+                // Other tunnels and floods take turns every second round: time is short.
+                let isFull = round % 2 == 1
+                if index > candidates.count, !isFull { continue }
+                let note = try take(&columns[index], seconds: seconds, isFull: isFull)
                 print("round \(round) of \(rounds), \(columns[index].candidate.name): \(note)")
             }
         }
@@ -132,12 +137,14 @@ extension Lab {
     }
 
     /// Adds a sample; what to say about it.
-    private func take(_ column: inout Column, seconds: Int) throws -> String {
-        var sample = try sample(column.candidate, seconds: seconds)
+    private func take(_ column: inout Column, seconds: Int, isFull: Bool) throws -> String {
+        var candidate = column.candidate
+        if !isFull { candidate.handshakes = nil }
+        var sample = try sample(candidate, seconds: seconds)
         var repeats = 0
         while sample.steal > Report.stealLimit, repeats < 3 {
             repeats += 1
-            let again = try self.sample(column.candidate, seconds: seconds)
+            let again = try self.sample(candidate, seconds: seconds)
             if again.steal < sample.steal { sample = again }
         }
         column.samples.append(sample)
