@@ -143,7 +143,12 @@ let package = Package(
         .target(
             name: "DHTFuzzing", dependencies: values + ["Kademlia", "PathDiscovery", "MeshNode"],
             path: "Tests/FuzzTests/DHT", swiftSettings: settings),
-        tests("FuzzTests", ["NamesFuzzing", "DHTFuzzing"], exclude: ["Names", "DHT", "Corpus"]),
+        .target(
+            name: "PathsFuzzing", dependencies: values + ["PathDiscovery"],
+            path: "Tests/FuzzTests/Paths", swiftSettings: settings),
+        tests(
+            "FuzzTests", ["NamesFuzzing", "DHTFuzzing", "PathsFuzzing"],
+            exclude: ["Names", "DHT", "Paths", "Corpus"]),
         tests("MembershipTests", values + ["Membership"]),
         tests("LedgerTests", values + ["Ledger"]),
         tests("ScaleTests", values + ["Ledger", "Membership"]),

@@ -22,6 +22,8 @@ package enum NodeOption: String, Hashable, Sendable, CaseIterable {
     case dnsIntegration = "dns-integration"
     case api
     case relay
+    case relayTLS = "relay-tls"
+    case portMapping = "port-mapping"
     case shards
     case cluster
     case role

@@ -57,7 +57,7 @@ extension NameServerLoop {
         } else {
             let name = certificateNames[address]
             guard let secureContext,
-                let session = TLSClientSession(
+                let session = TLSSession(
                     secureContext, name: name ?? "\(address.ip)", isAddress: name == nil)
             else { return fail(exchange) }
             let connection = NameConnection(

@@ -191,6 +191,8 @@ enum NodeLauncher {
             case .unlimited: .unlimited
             case .bitsPerSecond(let bits): .limited(bytesPerSecond: bits / 8)
             }
+        settings.relaysByTLS = config.relaysByTLS
+        settings.mapsPorts = config.mapsPorts
         settings.upstreams = config.dnsUpstreams
         settings.routes = config.dnsRoutes
         settings.logsQueries = config.logsDNSQueries

@@ -190,6 +190,8 @@ struct MeshStatus: Decodable, Sendable {
         var ipv4: String?
         var ipv6: String?
         var port: Int?
+        var mapped: String?
+        var mappedBy: String?
     }
 
     struct Peer: Decodable, Sendable {
@@ -200,6 +202,8 @@ struct MeshStatus: Decodable, Sendable {
         var state: String
         var endpoint: String?
         var path: String?
+        var via: String?
+        var relay: String?
         var rxBytes: Int?
     }
 
