@@ -64,6 +64,7 @@ let package = Package(
             name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
         .target(name: "CLinux"),
         .target(name: "CProcess"),
+        .target(name: "CChecksum"),
         .target(
             name: "CPacketCipher", dependencies: ["CSodium"],
             linkerSettings: [.linkedLibrary("dl")]),
@@ -88,7 +89,7 @@ let package = Package(
         module("LinuxIO", ["MeshBase", "NetAddress", "CLinux", "CNetlink"]),
 
         // 4
-        module("DataPlane", values + ["WireGuard", "LinuxIO", "CLinux"]),
+        module("DataPlane", values + ["WireGuard", "LinuxIO", "CLinux", "CChecksum"]),
         module("Storage", ["MeshBase", "Cryptography", "CFileSystem"]),
         module("Transport", ["COpenSSL"]),
 
@@ -120,6 +121,12 @@ let package = Package(
             name: "packet-benchmarks",
             dependencies: values + ["DataPlane", "WireGuard", "LinuxIO"],
             path: "Benchmarks/Micro", swiftSettings: settings),
+        .executableTarget(
+            name: "benchmark-tools",
+            dependencies: values + [
+                "DataPlane", "WireGuard", "LinuxIO", "CPacketCipher", "CLinux",
+            ],
+            path: "Benchmarks/Tools", swiftSettings: settings),
 
         tests("MeshBaseTests", ["MeshBase"]),
         tests("NetAddressTests", ["NetAddress", "MeshBase"]),
@@ -133,7 +140,15 @@ let package = Package(
             name: "NamesFuzzing", dependencies: ["DNS", "MeshBase", "NetAddress"],
             path: "Tests/FuzzTests/Names", swiftSettings: settings),
         tests("TransportTests", ["Transport"]),
-        tests("FuzzTests", ["NamesFuzzing"], exclude: ["Names", "Corpus"]),
+        .target(
+            name: "DHTFuzzing", dependencies: values + ["Kademlia", "PathDiscovery", "MeshNode"],
+            path: "Tests/FuzzTests/DHT", swiftSettings: settings),
+        .target(
+            name: "PathsFuzzing", dependencies: values + ["PathDiscovery"],
+            path: "Tests/FuzzTests/Paths", swiftSettings: settings),
+        tests(
+            "FuzzTests", ["NamesFuzzing", "DHTFuzzing", "PathsFuzzing"],
+            exclude: ["Names", "DHT", "Paths", "Corpus"]),
         tests("MembershipTests", values + ["Membership"]),
         tests("LedgerTests", values + ["Ledger"]),
         tests("ScaleTests", values + ["Ledger", "Membership"]),

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -332,4 +333,8 @@ int clinux_bind_mount(const char *source, const char *target) {
 
 int clinux_unmount(const char *target) {
     return umount2(target, MNT_DETACH) == 0 ? 0 : -errno;
+}
+
+void clinux_forbid_core(void) {
+    prctl(PR_SET_DUMPABLE, 0);
 }

@@ -86,7 +86,7 @@ static int open_chacha(
             engine->manager, key, counter, input, length, output, tag, IMB_DIR_DECRYPT) != 0) {
         return -1;
     }
-    return sodium_memcmp(tag, input + length, PACKET_TAG_BYTES);
+    return compare_tags(tag, input + length);
 }
 
 static void seal_aes(
@@ -113,7 +113,7 @@ static int open_aes(
         (IMB_MGR *)engine->manager,
         (const struct gcm_key_data *)key_part(key, KEY_IPSEC_MB_AES), &context, output, input,
         length, nonce, NULL, 0, tag, PACKET_TAG_BYTES);
-    return sodium_memcmp(tag, input + length, PACKET_TAG_BYTES);
+    return compare_tags(tag, input + length);
 }
 
 int ipsec_mb_start(struct packet_engine *engine) {

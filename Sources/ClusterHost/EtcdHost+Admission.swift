@@ -22,7 +22,9 @@ extension EtcdHost {
             let endpoint = [record.address]
             for _ in 0..<EtcdHost.roundLimit {
                 let members = try control.members(at: endpoint)
-                switch EtcdPlan.admissionStep(admission, members: members) {
+                let step = EtcdPlan.admissionStep(
+                    admission, members: members, silence: silence(members, admission.joiner))
+                switch step {
                 case .postpone(let reason):
                     return .postponed(joiner: joiner, nonce: nonce, reason)
                 case .refuse(let reason):
@@ -43,6 +45,22 @@ extension EtcdHost {
         } catch {
             return .postponed(joiner: joiner, nonce: nonce, .unhealthy)
         }
+    }
+
+    /// How long members with the joiner's host name have been silent, as far as this server saw.
+    private func silence(_ members: [DatastoreMember], _ joiner: HostIdentity)
+        -> [UInt64: Duration]
+    {
+        let namesakes = members.filter { EtcdPlan.isNamesake($0, of: joiner) }
+        for member in namesakes {
+            if let address = member.ipv4, !answers(address, port: UInt16(EtcdPlan.clientPort)) {
+                silentSince[member.id] = silentSince[member.id] ?? bootTime
+            } else {
+                silentSince[member.id] = nil
+            }
+        }
+        silentSince = silentSince.filter { entry in members.contains { $0.id == entry.key } }
+        return silentSince.mapValues { bootTime - $0 }
     }
 
     private func addServer(

@@ -75,7 +75,8 @@ extension K3sHost {
     }
 
     /// READY is certified. `cluster-init` goes first: from here on an empty data directory must
-    /// never found anything again.
+    /// never found anything again. A bare `k3s server` would; one that is to join a server, and be
+    /// it itself, fails. With its data K3s does not ask that server (`shouldBootstrapLoad`).
     func release(_ cluster: ClusterIdentity) {
         do throws(HostFailure) {
             var record = try loadRecord()
@@ -83,7 +84,7 @@ extension K3sHost {
                 throw HostFailure("the certified cluster is not the one on this machine")
             }
             record.phase = .server
-            try configure(record, role: .server, server: nil)
+            try configure(record, role: .server, server: record.address)
             try store(record)
             permit.withdraw()
             if service.isRunning { try service.release() }

@@ -82,6 +82,7 @@ extension K3sHost {
             let others = (servers + record.endpoints).filter { $0 != record.address }
             let server =
                 others.first { answers($0, port: UInt16(K3sPlan.apiPort)) } ?? others.first
+                ?? record.address
             try configure(record, role: role, server: server)
             try startService(role, isBound: isNew, until: bootTime + K3sHost.joinLimit)
             // A part of the certified cluster may outlive the daemon from its first moment on.

@@ -217,11 +217,25 @@ extension EtcdPlan {
         case confirm(UInt64)
     }
 
+    /// Longer than etcd takes to start again; short of an operator's patience.
+    package static let silenceLimit = Duration.seconds(30)
+
+    /// Whether both are called `host-` and six digits.
+    package static func isNamesake(_ member: DatastoreMember, of joiner: HostIdentity) -> Bool {
+        member.name != joiner.name && member.name.utf8.count > 7
+            && member.name.dropLast(7) == joiner.name.dropLast(7)
+    }
+
     /// A member of the joiner's own name that never started is a left-over of an earlier try and
     /// goes. One that did start goes only when the joiner names its id: ids are never reused, so a
     /// delayed request cannot remove a member that joined after it was sent.
+    ///
+    /// - Parameters:
+    ///   - silence: for how long members with the joiner's host name have taken no connection. Such a
+    ///     machine came back as the joiner, in all likelihood; its place waits for the joiner, and
+    ///     becomes free after ``silenceLimit``.
     package static func admissionStep(
-        _ admission: Admission, members: [DatastoreMember]
+        _ admission: Admission, members: [DatastoreMember], silence: [UInt64: Duration] = [:]
     ) -> AdmissionStep {
         let joiner = admission.joiner
         if admission.wish == .agent { return .grantAgent }
@@ -231,6 +245,11 @@ extension EtcdPlan {
         if let sameAddress = members.first(where: { $0.ipv4 == joiner.ipv4 }) {
             return sameAddress.isStarted ? .refuse(.addressInUse) : .remove(sameAddress.id)
         }
+        let silent = members.filter { silence[$0.id] != nil && isNamesake($0, of: joiner) }
+        if let lost = silent.first(where: { silence[$0.id] ?? .zero >= silenceLimit }) {
+            return .remove(lost.id)
+        }
+        if !silent.isEmpty { return .postpone(.anotherJoining) }
         if members.count >= admission.serverLimit {
             if admission.wish == .server { return .postpone(.full) }
             // A place that may become free again is not yet a reason to be an agent for ever.

@@ -26,7 +26,7 @@ package enum K3sPlan {
         package var role: DatastoreRole
         /// Only between the claim and the certified outcome.
         package var isFounding = false
-        /// `https://host:6443` of a server to join; `nil` for a founder that is alone.
+        /// `https://host:6443` of a server to join; `nil` while founding.
         package var server: String?
         package var identity: HostIdentity
         package var interface: String

@@ -72,6 +72,10 @@ extension NodeConfig {
             relay: reader.read(.relay, expecting: "off, unlimited or bits a second such as 10M") {
                 RelayChoice($0)
             } ?? .usual,
+            relaysByTLS: reader.read(.relayTLS, expecting: "on or off") { onOrOff($0) } ?? false,
+            mapsPorts: reader.read(.portMapping, expecting: "auto or off") {
+                ["auto": true, "off": false][$0]
+            } ?? true,
             logLevel: reader.read(
                 .logLevel, expecting: "trace, debug, info, notice, warning, error or critical"
             ) { LogLevelChoice(rawValue: $0) } ?? .info)
@@ -92,6 +96,11 @@ extension NodeConfig {
                     .initSystem, "only K3s runs as a unit of an init system",
                     fix: "add --cluster k3s, or say supervise")
             }
+        }
+        if config.relaysByTLS, config.relay == .off {
+            reader.complain(
+                .relayTLS, "members are asked to come by TLS, and nothing is relayed",
+                fix: "leave it out, or leave --relay off out")
         }
         if config.isDHTPlain, config.dht != .private {
             reader.complain(
@@ -207,6 +216,7 @@ private struct SettingsReader {
 
 // MARK: - Values
 
+private func onOrOff(_ text: String) -> Bool? { ["on": true, "off": false][text] }
 private func nonEmpty(_ text: String) -> String? { text.isEmpty ? nil : text }
 
 /// More packet threads than any card keeps busy.

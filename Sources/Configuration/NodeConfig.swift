@@ -52,6 +52,10 @@ package struct NodeConfig: Hashable, Sendable {
     package var shards: Int
     /// What this machine carries for members that do not reach each other.
     package var relay: RelayChoice
+    /// Whether members whose network lets nothing else out may come by TLS on port 443.
+    package var relaysByTLS: Bool
+    /// Whether the gateway is asked to send a port here.
+    package var mapsPorts: Bool
     package var logLevel: LogLevelChoice
 
     package static let defaultInterface = "edgevpn0"

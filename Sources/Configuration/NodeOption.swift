@@ -22,6 +22,8 @@ package enum NodeOption: String, Hashable, Sendable, CaseIterable {
     case dnsIntegration = "dns-integration"
     case api
     case relay
+    case relayTLS = "relay-tls"
+    case portMapping = "port-mapping"
     case shards
     case cluster
     case role
@@ -60,7 +62,11 @@ package enum NodeOption: String, Hashable, Sendable, CaseIterable {
 
 /// Environment names under the program's prefix that are no option of `up` and still no mistake.
 enum OtherEnvironment {
-    /// `EDGEVPN_API` is where commands find a node; `EDGEVPN_CONFIG` the configuration file;
-    /// `EDGEVPN_BINARY` tells the tests which program they test.
-    static let known: Set<String> = ["EDGEVPN_API", "EDGEVPN_CONFIG", "EDGEVPN_BINARY"]
+    /// `EDGEVPN_API` is where commands find a node, the next two what its TCP port asks for;
+    /// `EDGEVPN_CONFIG` the configuration file; `EDGEVPN_BINARY` and `EDGEVPN_TEST_K3S` tell the
+    /// tests which programs they test.
+    static let known: Set<String> = [
+        "EDGEVPN_API", "EDGEVPN_API_TOKEN", "EDGEVPN_API_TOKEN_FILE", "EDGEVPN_CONFIG",
+        "EDGEVPN_BINARY", "EDGEVPN_TEST_K3S",
+    ]
 }

@@ -118,6 +118,7 @@ public final class PacketEngine: @unchecked Sendable {
     }
 
     /// Checks the tag at the end of `count` bytes and writes `count - 16` bytes of plaintext.
+    /// `output` may be `input`.
     ///
     /// - Returns: Whether the packet is authentic. If not, `output` holds garbage.
     @inlinable @inline(__always)

@@ -35,6 +35,14 @@ struct ClientQuery {
         return writer.bytes
     }
 
+    /// A response that says no more than that the client shall ask over TCP.
+    func cutResponse(_ code: ResponseCode = .noError) -> [UInt8] {
+        var writer = beginResponse(code)
+        writer.setFlags(responseFlags(code).union(.truncated))
+        finish(&writer, code)
+        return writer.bytes
+    }
+
     func beginResponse(_ code: ResponseCode) -> DNSWriter {
         DNSWriter(
             id: id, flags: responseFlags(code), questionOf: bytes, questionEnd: questionEnd)

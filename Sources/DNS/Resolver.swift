@@ -95,11 +95,24 @@ package struct Resolver {
             let isVerified = checkCookie(of: &query, client, at: now, random: &random)
             if admit(client, isVerified: isVerified, at: now) {
                 answer(query, client: client, at: now, random: &random, into: &actions)
-            } else if client.transport == .tcp {
-                actions.append(.reply(to: client, query.emptyResponse(.refused)))
             } else {
-                actions.append(.dropped(.rateLimited))
+                limit(query, client, into: &actions)
             }
+        }
+    }
+
+    /// What a source gets beyond its share: REFUSED over TCP; over UDP silence, and every second
+    /// time a response that is cut. A client that receives it comes back over TCP, where a forger
+    /// of its address cannot spend its share.
+    private func limit(
+        _ query: ClientQuery, _ client: DNSClient, into actions: inout [ResolverAction]
+    ) {
+        if client.transport == .tcp {
+            actions.append(.reply(to: client, query.emptyResponse(.refused)))
+        } else if counters.rateLimited % 2 == 1 {
+            actions.append(.reply(to: client, query.cutResponse()))
+        } else {
+            actions.append(.dropped(.rateLimited))
         }
     }
 

@@ -94,7 +94,7 @@ struct UpstreamReply {
         guard query.aliases.isEmpty else {
             return renderAliased(query, age: age, stale: stale, limit: limit)
         }
-        guard bytes.count + trailerSize <= limit else { return cut(query) }
+        guard bytes.count + trailerSize <= limit else { return query.cutResponse(code) }
         var response = [UInt8]()
         response.reserveCapacity(bytes.count + trailerSize)
         response.append(contentsOf: bytes)
@@ -112,13 +112,6 @@ struct UpstreamReply {
         }
         options?.append(to: &response)
         return response
-    }
-
-    private func cut(_ query: ClientQuery) -> [UInt8] {
-        var writer = query.beginResponse(code)
-        writer.setFlags(query.responseFlags(code).union(.truncated))
-        query.finish(&writer)
-        return writer.bytes
     }
 
     /// The response when our own aliases come first. The first owner's name is ours, so the answer
@@ -141,7 +134,7 @@ struct UpstreamReply {
         for record in message.authorities { writer.write(record, in: .authority) }
         var options = query.responseOptions()
         if stale { options?.extendedError = EDNS.staleAnswer }
-        guard writer.count + (options?.size ?? 0) <= limit else { return cut(query) }
+        guard writer.count + (options?.size ?? 0) <= limit else { return query.cutResponse(code) }
         if let options { writer.write(options) }
         return writer.bytes
     }

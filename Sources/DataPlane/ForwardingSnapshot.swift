@@ -94,7 +94,8 @@ package enum PacketDropReason: Int, Hashable, Sendable, CaseIterable {
     // From the network.
     /// Neither a packet nor anything that control would read.
     case unrecognized
-    /// Control does not keep up with datagrams of unproven source.
+    /// Control does not keep up with datagrams of unproven source, or would not with so many
+    /// handshakes.
     case controlRingFull
     case unknownSession
     case expiredSession

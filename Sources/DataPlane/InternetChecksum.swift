@@ -1,3 +1,5 @@
+import CChecksum
+
 /// The Internet checksum (RFC 1071), summed in native byte order: the sum does not depend on it,
 /// and a folded sum stored natively has its bytes in network order.
 package enum InternetChecksum {
@@ -5,18 +7,12 @@ package enum InternetChecksum {
     @inline(__always)
     package static func add(_ bytes: UnsafePointer<UInt8>, count: Int, to sum: UInt64) -> UInt64 {
         let raw = UnsafeRawPointer(bytes)
-        let mask = SIMD4<UInt64>(repeating: 0xFFFF_FFFF)
-        var low = SIMD4<UInt64>(repeating: 0)
-        var high = SIMD4<UInt64>(repeating: 0)
+        var total = sum
         var offset = 0
-        // Each lane takes 2^32 additions before it could overflow; a packet needs 2,048.
-        while offset &+ 32 <= count {
-            let block = raw.loadUnaligned(fromByteOffset: offset, as: SIMD4<UInt64>.self)
-            low &+= block & mask
-            high &+= block &>> 32
-            offset &+= 32
+        if count >= wideCount {
+            offset = count & ~3
+            total = checksum_add_words(bytes, offset, total)
         }
-        var total = sum &+ low.wrappedSum() &+ high.wrappedSum()
         while offset &+ 4 <= count {
             total &+= UInt64(raw.loadUnaligned(fromByteOffset: offset, as: UInt32.self))
             offset &+= 4
@@ -30,6 +26,9 @@ package enum InternetChecksum {
         }
         return total
     }
+
+    /// From here on a call to the wide loop is worth it.
+    private static var wideCount: Int { 64 }
 
     /// The sum in 16 bits with carries folded in; not complemented.
     @inline(__always)

@@ -71,6 +71,10 @@ enum TransportProtocol {
 /// What a datagram that is not a packet of a session may be, by its first bytes and length. It
 /// keeps noise out of the ring; control judges what passes.
 package enum DatagramFilter {
+    /// The first byte of a handshake's messages; 4 is a packet.
+    @inline(__always)
+    static func isHandshake(_ bytes: UnsafePointer<UInt8>) -> Bool { bytes[0] &- 1 < 6 }
+
     /// The envelope's magic, version, type, 24-byte nonce and 16-byte tag.
     package static let minimumEnvelope = 4 + 24 + 16
 

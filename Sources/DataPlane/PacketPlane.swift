@@ -24,6 +24,8 @@ package struct DataPlaneConfiguration: Sendable {
     package var peerCapacity: Int
     /// Whether to answer at once to the source of the latest authentic packet.
     package var followsSources: Bool
+    /// Makes each worker's ciphers. Measurements put others here to see what ciphers cost.
+    package var engine: @Sendable () -> PacketEngine = PacketEngine.fastest
 
     package init(
         devices: [TunDevice], sockets: [UDPSocket], mtu: Int = 1420,

@@ -30,18 +30,17 @@ extension PacketWorker {
             drop(.unrecognized)
             return
         }
-        if RelayHeader.matches(UnsafePointer(ciphertext + base), count: total), carryOn(message) {
+        if RelayHeader.matches(UnsafePointer(received + base), count: total), carryOn(message) {
             return
         }
         var offset = 0
         while offset < total {
             let count = min(segment, total &- offset)
-            let position = base &+ offset
-            let datagram = UnsafePointer(ciphertext + position)
+            let datagram = received + (base &+ offset)
             if SessionHandle.isTransport(datagram, count: count) {
-                receivePacket(datagram, count: count, into: plaintext + position, from: message)
+                receivePacket(datagram, count: count, from: message)
             } else if !RelayHeader.matches(datagram, count: count)
-                || !unwrap(datagram, count: count, into: plaintext + position, from: message)
+                || !unwrap(datagram, count: count, from: message)
             {
                 receiveOther(datagram, count: count, from: message)
             }
@@ -59,6 +58,10 @@ extension PacketWorker {
             drop(.unrecognized)
             return
         }
+        if DatagramFilter.isHandshake(datagram), !handshakes.admits(message.pointee.from, at: now) {
+            drop(.controlRingFull)
+            return
+        }
         let header = EventHeader(.datagram, address: message.pointee.from, count: count)
         if shared.outside.push(header, datagram) {
             hasEvents = true
@@ -69,7 +72,7 @@ extension PacketWorker {
 
     @inline(__always)
     mutating func receivePacket(
-        _ datagram: UnsafePointer<UInt8>, count: Int, into output: UnsafeMutablePointer<UInt8>,
+        _ datagram: UnsafeMutablePointer<UInt8>, count: Int,
         from message: UnsafePointer<clinux_incoming>
     ) {
         let localIndex = SessionHandle.receiverIndex(datagram)
@@ -77,6 +80,7 @@ extension PacketWorker {
             guard beginRun(localIndex) else { return }
         }
         guard let session = current.session else { return }
+        let output = datagram + SessionHandle.headerCount
         guard session.open(cipher, datagram, count: count, to: output) else {
             drop(.notAuthentic)
             return

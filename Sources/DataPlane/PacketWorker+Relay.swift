@@ -46,7 +46,7 @@ extension PacketWorker {
     /// One relayed datagram for this node; `false` if no channel of ours brings it.
     @inline(never)
     mutating func unwrap(
-        _ datagram: UnsafePointer<UInt8>, count: Int, into output: UnsafeMutablePointer<UInt8>,
+        _ datagram: UnsafeMutablePointer<UInt8>, count: Int,
         from message: UnsafeMutablePointer<clinux_incoming>
     ) -> Bool {
         let position = view.channels.find(RelayHeader.channel(datagram))
@@ -58,7 +58,7 @@ extension PacketWorker {
         guard SessionHandle.isTransport(inner, count: length) else { return false }
         let relay = message.pointee.from
         message.pointee.from = view.channels.entries[position].second
-        receivePacket(inner, count: length, into: output, from: message)
+        receivePacket(inner, count: length, from: message)
         message.pointee.from = relay
         return true
     }

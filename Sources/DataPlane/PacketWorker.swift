@@ -47,12 +47,12 @@ package struct PacketWorker: ~Copyable {
     var waiting: WaitingPool
 
     let incoming: UnsafeMutablePointer<clinux_incoming>
-    let ciphertext: UnsafeMutablePointer<UInt8>
-    /// Plaintext lies at the same offset as the datagram that it came in.
-    let plaintext: UnsafeMutablePointer<UInt8>
+    /// What arrived. A packet is opened where it lies.
+    let received: UnsafeMutablePointer<UInt8>
     var current = ReceiveRun()
     var flows = FlowTable()
     var pieces: PieceTable
+    let handshakes = HandshakeLimiter(seed: .random(in: 0...UInt64.max))
     /// One packet that is made here: a piece, or an answer to the inner sender.
     let scratch: UnsafeMutablePointer<UInt8>
     /// When an inner sender was last told that its packet is too large.
@@ -92,11 +92,10 @@ package struct PacketWorker: ~Copyable {
         pieces = PieceTable(mtu: shared.mtu)
         scratch = PacketWorker.bytes(max(shared.mtu, TooLargeAnswer.capacity) + 64)
         let messages = PacketWorker.receivedPerRound
-        ciphertext = PacketWorker.bytes(messages * PacketWorker.messageCapacity)
-        plaintext = PacketWorker.bytes(messages * PacketWorker.messageCapacity)
+        received = PacketWorker.bytes(messages * PacketWorker.messageCapacity)
         incoming = PacketMemory.touched(messages, of: clinux_incoming())
         for index in 0..<messages {
-            incoming[index].bytes = ciphertext + index * PacketWorker.messageCapacity
+            incoming[index].bytes = received + index * PacketWorker.messageCapacity
             incoming[index].capacity = UInt32(PacketWorker.messageCapacity)
         }
         now = SystemClock.bootNanoseconds()
@@ -110,8 +109,7 @@ package struct PacketWorker: ~Copyable {
         readBuffer.deallocate()
         template.deallocate()
         scratch.deallocate()
-        ciphertext.deallocate()
-        plaintext.deallocate()
+        received.deallocate()
         incoming.deallocate()
     }
 

@@ -11,13 +11,14 @@ struct TransmitBatch: ~Copyable {
     private var isOpen = false
     private var openSlot = RouteTable.none
     private var openDatagrams = 0
-    /// Two whole super-packets of the device.
-    static let capacity = 128 << 10
+    /// Two whole messages.
+    static let capacity = 2 * maximumMessage
     static let maximumMessages = Int(CLINUX_SEND_LIMIT)
     /// What every kernel with UDP_SEGMENT takes (UDP_MAX_SEGMENTS).
     static let maximumDatagrams = 64
-    /// A message with its headers must fit the 16-bit length of an IP packet.
-    static let maximumMessage = 65_000
+    /// A message and the headers of Ethernet, IPv6 and UDP must stay below 64 KiB: devices cut
+    /// larger ones in software. 45 packets of the usual MTU fit.
+    static let maximumMessage = 65_400
 
     init() {
         let bytes = PacketMemory.touched(TransmitBatch.capacity)
@@ -51,7 +52,12 @@ struct TransmitBatch: ~Copyable {
                 return output
             }
         }
-        if messageCount == TransmitBatch.maximumMessages { return nil }
+        // A message that cannot grow to its full size would cost as much as one that can.
+        if messageCount == TransmitBatch.maximumMessages
+            || used > TransmitBatch.capacity &- TransmitBatch.maximumMessage
+        {
+            return nil
+        }
         let message = messages + messageCount
         message.pointee.bytes = UnsafePointer(output)
         message.pointee.count = UInt32(truncatingIfNeeded: count)

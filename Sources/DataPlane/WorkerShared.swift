@@ -34,7 +34,7 @@ final class WorkerShared: @unchecked Sendable {
         self.device = device
         self.socket = socket
         self.eventBell = eventBell
-        engine = PacketEngine.fastest()
+        engine = configuration.engine()
         mtu = configuration.mtu
         followsSources = configuration.followsSources
         peerCapacity = configuration.peerCapacity

@@ -21,13 +21,18 @@ package struct APIClient: Sendable {
     package let address: APIAddress
     /// How long one question may take altogether.
     package let timeout: Duration
+    /// Secret: what a TCP port asks for.
+    private let bearer: String?
 
     /// Answers are lists of entries with at most 4 KiB each; 20,000 of them are the ledger's bound,
     /// and no machine that runs a mesh prints more.
     private static let answerLimit = 128 << 20
 
-    package init(_ address: APIAddress, timeout: Duration = .seconds(10)) {
+    package init(
+        _ address: APIAddress, timeout: Duration = .seconds(10), bearer: String? = nil
+    ) {
         self.address = address
+        self.bearer = bearer
         self.timeout = timeout
     }
 
@@ -193,9 +198,10 @@ package struct APIClient: Sendable {
             case .unix: "localhost"
             case .tcp(let socket): "\(socket)"
             }
-        let headers: HTTPHeaders = [
+        var headers: HTTPHeaders = [
             "host": host, "connection": "close", "content-length": "\(request.body.count)",
         ]
+        if let bearer { headers.add(name: "authorization", value: "Bearer \(bearer)") }
         let head = HTTPRequestHead(
             version: .http1_1, method: HTTPMethod(rawValue: request.method), uri: request.target,
             headers: headers)

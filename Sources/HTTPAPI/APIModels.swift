@@ -67,6 +67,10 @@ package struct NodeModel: Codable, Hashable, Sendable {
     package var nat: String?
     /// Where other members see this one, the newest first, as `address:port`.
     package var observed: [String]?
+    /// Where the gateway listens for this machine, as `address:port`.
+    package var mapped: String?
+    /// How the gateway was asked: `PCP`, `NAT-PMP` or `UPnP`.
+    package var mappedBy: String?
     /// What a person has to do something about, such as a second machine with this identity.
     package var warnings: [String]?
 
@@ -118,6 +122,8 @@ package struct PeerModel: Codable, Hashable, Sendable {
     package var txBytes: UInt64?
     /// The relay in use, by hostname or id.
     package var relay: String?
+    /// `tcp` or `tls` where the network lets no UDP through.
+    package var via: String?
     /// Why this way and no other, in words.
     package var pathReason: String?
     /// Every way that answers, as `address:port` or `relayed`, with its round trip.

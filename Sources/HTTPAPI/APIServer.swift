@@ -36,6 +36,7 @@ package struct APIServer: Sendable {
     private let group: MultiThreadedEventLoopGroup
     private let listener: NIOAsyncChannel<Connection, Never>
     private let routes: Routes
+    private let access = APIAccess()
 
     /// Starts listening.
     ///
@@ -81,6 +82,11 @@ package struct APIServer: Sendable {
         routes = Routes(control: control)
     }
 
+    /// From now on whoever sends this token over TCP may ask. Before, nobody may.
+    package func admit(bearer: String) {
+        access.setBearer(bearer)
+    }
+
     private static func configure(_ channel: any Channel) -> EventLoopFuture<Connection> {
         channel.eventLoop.makeCompletedFuture {
             let pipeline = channel.pipeline.syncOperations
@@ -119,6 +125,8 @@ package struct APIServer: Sendable {
     }
 
     private func serve(_ connection: Connection) async throws {
+        let user: UInt32? =
+            if case .unix = address { await connection.channel.peerUser() } else { nil }
         try await connection.executeThenClose { inbound, outbound in
             var head: HTTPRequestHead?
             var body: [UInt8] = []
@@ -138,7 +146,7 @@ package struct APIServer: Sendable {
                     body.append(contentsOf: buffer.readableBytesView)
                 case .end:
                     guard let complete = head else { return }
-                    let response = await answer(complete, body)
+                    let response = await answer(complete, body, user: user)
                     try await write(response, keepAlive: complete.isKeepAlive, to: outbound)
                     guard complete.isKeepAlive else { return }
                 }
@@ -146,13 +154,22 @@ package struct APIServer: Sendable {
         }
     }
 
-    private func answer(_ head: HTTPRequestHead, _ body: [UInt8]) async -> APIResponse {
+    /// - Parameter user: who is at the other end of a unix socket.
+    private func answer(
+        _ head: HTTPRequestHead, _ body: [UInt8], user: UInt32?
+    ) async -> APIResponse {
         if case .tcp(let listening) = address {
             let problem = OriginCheck.problem(
                 host: head.headers["host"], origin: head.headers["origin"], listening: listening)
             if let problem {
                 return APIResponse(ErrorModel(problem), status: 403)
             }
+        }
+        let level =
+            user.map { APIAccess.level(ofUser: $0) }
+            ?? access.level(ofHeaders: head.headers["authorization"])
+        if let problem = APIAccess.problem(level, method: head.method.rawValue) {
+            return APIResponse(ErrorModel(problem), status: user == nil ? 401 : 403)
         }
         let request = APIRequest(method: head.method.rawValue, target: head.uri, body: body)
         return await routes.respond(to: request)
@@ -163,7 +180,7 @@ package struct APIServer: Sendable {
         to outbound: NIOAsyncChannelOutboundWriter<HTTPServerResponsePart>
     ) async throws {
         let headers: HTTPHeaders = [
-            "content-type": "application/json",
+            "content-type": response.contentType,
             "content-length": "\(response.body.count)",
             "cache-control": "no-store",
             "connection": keepAlive ? "keep-alive" : "close",

@@ -12,10 +12,11 @@ package struct APIRequest: Hashable, Sendable {
     }
 }
 
-/// One HTTP answer: a status code and JSON.
+/// One HTTP answer: a status code and JSON, or a text.
 package struct APIResponse: Hashable, Sendable {
     package var status: Int
     package var body: [UInt8]
+    package var contentType = "application/json"
 
     package init(status: Int, body: [UInt8]) {
         self.status = status
@@ -55,6 +56,7 @@ package struct APIResponse: Hashable, Sendable {
 ///     POST   /v1/names/records        NameRecordRequestModel -> [NameRecordModel]
 ///     DELETE /v1/names/records/NAME[/TYPE[/DATA]]   -> [NameRecordModel]
 ///     GET    /v1/names/counters       NameCountersModel
+///     GET    /v1/metrics, /metrics    text for Prometheus
 ///     POST   /v1/ping                 PingRequestModel -> PingModel
 ///     GET    /v1/ledger[/BUCKET]      [LedgerEntryModel]
 ///     GET    /v1/ledger/BUCKET/KEY    [LedgerEntryModel], one per owner
@@ -89,6 +91,8 @@ package struct Routes: Sendable {
             }
             parts.append(decoded)
         }
+        // Where scrapers look when nobody tells them.
+        if path == "/metrics" { parts = ["v1", "metrics"] }
         guard path.hasPrefix("/"), parts.first == "v1", parts.count >= 2 else {
             throw unknown(request)
         }
@@ -118,6 +122,9 @@ package struct Routes: Sendable {
             return APIResponse(await control.names())
         case ("names", 3...6):
             return try await names(request, Array(parts.dropFirst(2)))
+        case ("metrics", 2):
+            try require("GET", request)
+            return await metrics()
         case ("ping", 2):
             try require("POST", request)
             return APIResponse(try await ping(request))

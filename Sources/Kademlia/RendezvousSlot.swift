@@ -40,11 +40,11 @@ package struct RendezvousSlot: Hashable, Comparable, Sendable {
         return [current]
     }
 
-    /// 2, 4, 8 ... 60 s while alone, five minutes after a quarter of an hour; a quarter of an hour
+    /// 1, 2, 4 ... 60 s while alone, five minutes after a quarter of an hour; a quarter of an hour
     /// in company.
     static func pause(afterRound round: Int, isAlone: Bool) -> Duration {
         guard isAlone else { return .seconds(15 * 60) }
-        return round > 20 ? .seconds(300) : .seconds(min(60, 1 << min(round, 6)))
+        return round > 20 ? .seconds(300) : .seconds(min(60, 1 << min(max(round - 1, 0), 6)))
     }
 
     var context: [UInt8] { RendezvousSlot.bytes(epoch) + [index] }
@@ -58,12 +58,12 @@ package struct RendezvousSlot: Hashable, Comparable, Sendable {
 
 /// What holders of the token derive for a slot: who signs there, under which salt, and the key
 /// that hides the content from everybody else.
-struct RendezvousKeys: Sendable {
-    let signer: SigningKey
-    let salt: [UInt8]
+package struct RendezvousKeys: Sendable {
+    package let signer: SigningKey
+    package let salt: [UInt8]
     let seal: SecretBytes
 
-    init(_ slot: RendezvousSlot, secret: SecretBytes) {
+    package init(_ slot: RendezvousSlot, secret: SecretBytes) {
         signer = SigningKey(
             seed: deriveKey(from: secret, label: "rendezvous signature", context: slot.context))
         var salt = deriveKey(from: secret, label: "rendezvous salt", context: slot.context)
@@ -135,11 +135,11 @@ package struct RendezvousRecord: Hashable, Sendable {
 ///     24    nonce, random
 ///     408   ciphertext: version 1, number of records, records of 64 bytes, zeros
 ///     16    tag
-enum RendezvousContent {
+package enum RendezvousContent {
     static let size = 448
     static let recordLimit = 6
     private static let version: UInt8 = 1
-    private static let plainSize =
+    package static let plainSize =
         size - XChaCha20Poly1305.nonceCount - XChaCha20Poly1305.tagCount
 
     static func seal(
@@ -151,11 +151,18 @@ enum RendezvousContent {
         writer.write(UInt8(min(records.count, recordLimit)))
         for record in records.prefix(recordLimit) { record.encode(into: &writer) }
         writer.pad(to: plainSize)
+        return seal(plain: writer.bytes, slot: slot, keys: keys, random: &random)
+    }
+
+    /// Seals what need not be records: a member may be hostile, too.
+    package static func seal(
+        plain: [UInt8], slot: RendezvousSlot, keys: RendezvousKeys, random: inout SeededGenerator
+    ) -> Bencode {
         let nonce = random.bytes(XChaCha20Poly1305.nonceCount)
         return .bytes(
             nonce
                 + XChaCha20Poly1305.seal(
-                    writer.bytes, key: keys.seal, nonce: nonce, associatedData: slot.context))
+                    plain, key: keys.seal, nonce: nonce, associatedData: slot.context))
     }
 
     /// `nil` for anything that no holder of the token wrote.

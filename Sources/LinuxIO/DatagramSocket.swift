@@ -13,7 +13,7 @@ package struct ReceivedDatagram: Sendable {
 
 /// A plain non-blocking UDP socket of one family, which knows where each datagram came in and can
 /// say where one shall go out (IP_PKTINFO, RFC 3542 section 6). For names, not for packets: one
-/// system call per datagram.
+/// system call per datagram, unless a ``DatagramBatch`` takes and sends several.
 package final class DatagramSocket: Sendable {
     package let descriptor: Int32
     package let localAddress: SocketAddress

@@ -51,6 +51,7 @@ package final class StreamSocket: Sendable {
             throw failure
         }
         descriptor = opened
+        _ = setOption(opened, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
     }
 
     fileprivate init(adopting descriptor: Int32) {
@@ -99,5 +100,17 @@ package final class StreamSocket: Sendable {
         if result >= 0 { return .moved(result) }
         let code = errno
         return code == EAGAIN || code == EINTR ? .wouldBlock : .failed(code)
+    }
+}
+
+extension StreamSocket {
+    /// Why connecting failed, once; 0 when it did not (SO_ERROR).
+    package var pendingError: Int32 {
+        var code: Int32 = 0
+        var length = socklen_t(MemoryLayout<Int32>.size)
+        guard getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &code, &length) == 0 else {
+            return errno
+        }
+        return code
     }
 }

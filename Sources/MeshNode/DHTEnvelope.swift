@@ -11,20 +11,20 @@ import MeshBase
 ///                   2 bytes length, the KRPC message, zeros
 ///
 /// The zeros let a question make room for its answer: no node answers with more than it was sent.
-struct DHTEnvelope: Sendable {
+package struct DHTEnvelope: Sendable {
     private let key: SecretBytes
 
     static let kind: UInt8 = 0x44
     private static let header: [UInt8] = [0xEB, 0x56, 1, kind]
 
-    init(discoverySecret: SecretBytes) {
+    package init(discoverySecret: SecretBytes) {
         key = deriveKey(from: discoverySecret, label: "dht")
     }
 
-    static func matches(_ datagram: [UInt8]) -> Bool { datagram.starts(with: header) }
+    package static func matches(_ datagram: [UInt8]) -> Bool { datagram.starts(with: header) }
 
     /// - Parameter room: the size to which the message is padded.
-    func seal(_ message: [UInt8], room: Int, random: inout SeededGenerator) -> [UInt8] {
+    package func seal(_ message: [UInt8], room: Int, random: inout SeededGenerator) -> [UInt8] {
         var writer = ByteWriter(capacity: 2 + max(room, message.count))
         writer.write(long: message)
         writer.pad(to: 2 + room)
@@ -36,7 +36,7 @@ struct DHTEnvelope: Sendable {
     }
 
     /// The message, and how long an answer may be.
-    func open(_ datagram: [UInt8]) -> (message: [UInt8], room: Int)? {
+    package func open(_ datagram: [UInt8]) -> (message: [UInt8], room: Int)? {
         let start = Self.header.count + XChaCha20Poly1305.nonceCount
         guard Self.matches(datagram), datagram.count >= start + XChaCha20Poly1305.tagCount,
             let plain = XChaCha20Poly1305.open(

@@ -35,6 +35,8 @@ package struct NetworkToken: Sendable {
     /// The signed founding policy; absent means that founding is refused.
     package var policy: GenesisPolicy?
     var policySignature: Signature?
+    /// Derived from a token of edgevpn just now; the text does not tell.
+    package internal(set) var isDerived = false
 
     package static let prefix = "evpn1"
     package static let defaultMTU: UInt16 = 1_420

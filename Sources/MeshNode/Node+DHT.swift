@@ -118,6 +118,9 @@ extension Node {
             let address = SocketAddress(ip: ip, port: configuration.listenPort)
             if !endpoints.contains(address) { endpoints.append(address) }
         }
+        if let mapped = mapper?.mapped, !endpoints.contains(mapped) {
+            endpoints.insert(mapped, at: 0)
+        }
         dht?.agent.setEndpoints(endpoints, at: now.boot)
     }
 

@@ -29,7 +29,8 @@ extension Node {
         _ bytes: [UInt8], from source: SocketAddress, at now: Now,
         into actions: inout [NodeAction]
     ) {
-        if receiveDHT(bytes, from: source, at: now, into: &actions) { return }
+        // Streams and relays carry what members say to each other, nothing else.
+        if !source.isStandIn, receiveDHT(bytes, from: source, at: now, into: &actions) { return }
         switch bytes.first {
         case 1, 2, 3, 5, 6:
             withTunnels(at: now, into: &actions) { tunnels, random, results in
@@ -64,6 +65,8 @@ extension Node {
                 transmit(datagram, to: target, into: &actions)
             case .sendShort(let datagram, let target, let hops):
                 actions.append(.sendShort(datagram, to: target, hops: hops))
+            case .carrier(let order):
+                actions.append(.carrier(order))
             case .selected(let node, let address):
                 pathSelected(node, address, at: now, into: &actions)
             case .channelsChanged:
@@ -93,7 +96,7 @@ extension Node {
             pathSelected(node, address, at: now, into: &actions)
         }
         guard introduction.isProven else { return }
-        seedDHT([introduction.address], at: now)
+        if !introduction.address.isStandIn { seedDHT([introduction.address], at: now) }
         if let roundTrip = introduction.roundTrip { members[node]?.roundTrip = roundTrip }
         if wantsSession(with: node) {
             connect(certificate.staticKey, at: now, into: &actions)
@@ -212,7 +215,7 @@ extension Node {
     mutating func search(for node: NodeID, at now: Now, into actions: inout [NodeAction]) {
         guard let member = members[node] else { return }
         var addresses = member.record?.endpoints ?? []
-        if let endpoint = member.endpoint, !endpoint.isRelayed, !addresses.contains(endpoint) {
+        if let endpoint = member.endpoint, !endpoint.isStandIn, !addresses.contains(endpoint) {
             addresses.append(endpoint)
         }
         paths.want(node, candidates: addresses, at: now.boot)
@@ -249,7 +252,7 @@ extension Node {
         let known = members.keys.sorted().compactMap { members[$0] }.filter { $0.endpoint != nil }
         let addresses = known.compactMap { member in
             ([member.endpoint].compactMap { $0 } + (member.record?.endpoints ?? []))
-                .first { !$0.ip.isLinkLocal && !$0.isRelayed }
+                .first { !$0.ip.isLinkLocal && !$0.isStandIn }
         }.prefix(64)
         var writer = ByteWriter()
         writer.write(UInt8(addresses.count))
@@ -274,7 +277,7 @@ extension Node {
         publishMachine(at: now, into: &actions)
         var results: [PathAction] = []
         paths.networkChanged(
-            local: ownEndpoints, at: now.boot, random: &random, into: &results)
+            local: localEndpoints, at: now.boot, random: &random, into: &results)
         carryOut(results, at: now, into: &actions)
     }
 

@@ -275,8 +275,13 @@ extension Node {
             into: &actions)
     }
 
-    /// Where this machine is on its own networks.
+    /// Where this machine is on its own networks, and where its gateway listens for it.
     var ownEndpoints: [SocketAddress] {
+        localEndpoints + [mapper?.mapped].compactMap { $0 }
+    }
+
+    /// Where this machine is on its own networks.
+    var localEndpoints: [SocketAddress] {
         interfaces.flatMap(\.addresses)
             .filter { !$0.isLoopback && !$0.isLinkLocal && !isOverlay($0) }
             .map { SocketAddress(ip: $0, port: configuration.listenPort) }

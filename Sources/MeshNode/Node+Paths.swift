@@ -61,7 +61,10 @@ extension Node {
         guard let member = members[node] else { return }
         let key = member.certificate.staticKey
         if member.endpoint != address {
-            let kind = address.isRelayed ? "through a relay" : "at \(address)"
+            let kind =
+                address.isRelayed
+                ? "through a relay"
+                : (address.isStream ? "by TCP at " : "at ") + "\(paths.remote(of: address))"
             actions.append(.log(.info, "member \(node.short) is reached \(kind)"))
         }
         pathMTUMoved(node, to: address, at: now, into: &actions)
@@ -71,6 +74,16 @@ extension Node {
         if member.sending == nil, isWaiting || wantsSession(with: node), member.suites != nil {
             connect(key, at: now, into: &actions)
         }
+    }
+
+    /// A stream or another UDP port came or went.
+    mutating func carrierReported(
+        _ report: CarrierReport, at now: Now, into actions: inout [NodeAction]
+    ) {
+        var results: [PathAction] = []
+        paths.carrierReported(report, at: now.boot, random: &random, into: &results)
+        carryOut(results, at: now, into: &actions)
+        runPaths(at: now, into: &actions)
     }
 
     /// Tells the paths when data last passed.

@@ -204,6 +204,10 @@ extension Node {
         guard !isLeaving else { return }
         saveDHT(into: &actions)
         isLeaving = true
+        withMapper(at: now, into: &actions) { mapper, _, results in
+            mapper.leave(into: &results)
+        }
+        mapper = nil
         dht = nil
         actions.append(.persist(.peerCache(peerCache)))
         withSwim(at: now, into: &actions) { swim, _, results in

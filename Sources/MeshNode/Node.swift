@@ -26,6 +26,7 @@ package struct Node {
     var paths: PathFinder
     var discovery: LocalDiscovery?
     var dht: DHTPresence?
+    var mapper: PortMapper?
     var ledger: LedgerState
     var swim: SwimInstance
     var founding: Founding
@@ -94,6 +95,7 @@ package struct Node {
                 verifyCredential: { bytes in
                     verify(bytes).map { PeerCredential(node: $0.nodeID, staticKey: $0.staticKey) }
                 }))
+        paths.setCarrier(configuration.hasCarrier)
         ledger = LedgerState(
             configuration: LedgerConfiguration(
                 meshID: token.meshID, signer: configuration.identity.signingKey,
@@ -122,6 +124,9 @@ package struct Node {
         self.random = random
         if configuration.usesLocalDiscovery {
             discovery = Node.localDiscovery(configuration, random: &self.random)
+        }
+        if configuration.mapsPorts {
+            mapper = PortMapper(internalPort: configuration.listenPort, random: &self.random)
         }
         dht = DHTPresence(configuration, at: now.boot, random: &self.random)
         if let contacts = restored.dhtContacts { dht?.agent.restore(contacts, at: now.boot) }
@@ -170,6 +175,12 @@ package struct Node {
             runPaths(at: now, into: &actions)
         case .dhtBootstrap(let addresses):
             addDHTBootstrap(addresses, at: now, into: &actions)
+        case .carrier(let report):
+            carrierReported(report, at: now, into: &actions)
+        case .gatewayChanged(let link):
+            gatewayChanged(link, at: now, into: &actions)
+        case .gateway(let report):
+            gatewayReported(report, at: now, into: &actions)
         case .host(let report):
             hostReported(report, at: now, into: &actions)
         case .command(let command):
@@ -192,7 +203,8 @@ package struct Node {
     package var deadline: BootInstant? {
         var result: BootInstant? = nextSearch
         for candidate in [
-            tunnels.deadline, paths.deadline, discovery?.deadline, dht?.deadline, ledger.deadline,
+            tunnels.deadline, paths.deadline, discovery?.deadline, dht?.deadline, mapper?.deadline,
+            ledger.deadline,
             swim.deadline,
             founding.deadline, leases.deadline, cluster.deadline,
             pendingPings.values.map(\.deadline).min(), pathMTUDeadline,
@@ -212,6 +224,11 @@ package struct Node {
         if let due = discovery?.deadline, due <= now.boot {
             withDiscovery(at: now, into: &actions) { discovery, random, results in
                 discovery.timeout(at: now.boot, random: &random, into: &results)
+            }
+        }
+        if let due = mapper?.deadline, due <= now.boot {
+            withMapper(at: now, into: &actions) { mapper, random, results in
+                mapper.timeout(at: now.boot, random: &random, into: &results)
             }
         }
         if let due = dht?.deadline, due <= now.boot { runDHT(at: now, into: &actions) }

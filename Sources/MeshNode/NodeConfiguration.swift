@@ -46,6 +46,10 @@ package struct NodeConfiguration: Sendable {
     package var isAmnesiac: Bool
     /// What this machine carries for other members.
     package var relay = RelayBudget.usual
+    /// Whether the interpreter carries datagrams by streams and other UDP ports.
+    package var hasCarrier = false
+    /// Whether the gateway is asked to send a port here.
+    package var mapsPorts = false
 
     package init(
         token: NetworkToken, identity: NodeIdentity, certificate: MembershipCertificate,

@@ -3,6 +3,7 @@ import Cryptography
 import DNS
 import MeshBase
 import NetAddress
+import PathDiscovery
 import WireGuard
 
 /// Everything that can happen to a node.
@@ -25,6 +26,11 @@ package enum NodeInput: Sendable {
     case candidates([SocketAddress])
     /// Addresses where nodes of the DHT may be.
     case dhtBootstrap([SocketAddress])
+    /// A stream or another UDP port came or went.
+    case carrier(CarrierReport)
+    /// The way out of this machine, at start and whenever it changed.
+    case gatewayChanged(GatewayLink?)
+    case gateway(GatewayReport)
     /// A datastore command came to an end.
     case host(HostReport)
     /// Somebody asks for something.
@@ -69,6 +75,10 @@ package enum NodeAction: Sendable {
     case sendUnfragmented([UInt8], to: SocketAddress)
     /// Sent so that it dies after so many hops: it opens our NAT and does not arrive.
     case sendShort([UInt8], to: SocketAddress, hops: UInt8)
+    /// For whoever carries datagrams by streams and other UDP ports.
+    case carrier(CarrierOrder)
+    /// For whoever speaks with the gateway.
+    case gateway(PortMappingAction)
     case sendMulticast([UInt8], to: DiscoveryDestination)
     /// Must be durable before any later action of the same list is carried out.
     case persist(DurableRecord)

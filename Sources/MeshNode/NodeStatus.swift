@@ -29,6 +29,9 @@ package struct NodeStatus: Sendable {
     /// How the NAT before this node behaves, and where others see the node.
     package var natBehaviour: NATBehaviour
     package var observed: [SocketAddress]
+    /// Where the gateway listens for this node, and how it was asked; `nil` without such a port.
+    package var mapped: SocketAddress?
+    package var mappedBy: PortMappingMethod?
     /// What is wrong with this node's membership.
     package var warnings: [String]
     package var dht: DHTSummary
@@ -60,7 +63,8 @@ extension Node {
             let traffic = member.traffic
             return MemberStatus(
                 id: node, hostname: names[node], ipv4: member.ipv4,
-                ipv6: member.certificate.ipv6, state: member.state, endpoint: member.endpoint,
+                ipv6: member.certificate.ipv6, state: member.state,
+                endpoint: member.endpoint.map { paths.remote(of: $0) },
                 roundTrip: member.roundTrip,
                 sinceHandshake: tunnel?.lastHandshake.map { now - $0 },
                 receivedBytes: traffic.received, sentBytes: traffic.sent,
@@ -75,6 +79,7 @@ extension Node {
             leaseVoters: leases.voters, leaseEpoch: leases.voterEpoch,
             meshID: configuration.token.meshID, names: names, drops: drops,
             natBehaviour: paths.natBehaviour, observed: paths.observedAddresses,
+            mapped: mapper?.mapped, mappedBy: mapper?.mappedBy,
             warnings: warnings, dht: dhtSummary)
     }
 
@@ -128,6 +133,7 @@ extension Node {
         cluster.fingerprint(into: &fingerprint)
         discovery?.fingerprint(into: &fingerprint)
         dht?.agent.fingerprint(into: &fingerprint)
+        mapper?.fingerprint(into: &fingerprint)
         fingerprint.mix(ipv4?.description ?? "-")
         fingerprint.mix(UInt64(addressStrength.rawValue))
         fingerprint.mix(nextSearch)

@@ -49,7 +49,7 @@ package struct ContactKeys: Sendable {
         mask = deriveKey(from: discoverySecret, label: "hint mask")
     }
 
-    func sealContact(_ kind: EnvelopeKind, _ body: [UInt8], random: inout SeededGenerator)
+    package func sealContact(_ kind: EnvelopeKind, _ body: [UInt8], random: inout SeededGenerator)
         -> [UInt8]
     {
         let nonce = random.bytes(XChaCha20Poly1305.nonceCount)

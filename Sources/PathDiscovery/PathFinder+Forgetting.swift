@@ -7,6 +7,7 @@ extension PathFinder {
         _ node: NodeID, verifyingWith verify: @escaping @Sendable ([UInt8]) -> PeerCredential?
     ) {
         configuration.verifyCredential = verify
+        if let door = peers[node]?.door { doors[door.id] = nil }
         peers[node] = nil
         hints[node.bytes.prefix64] = nil
     }

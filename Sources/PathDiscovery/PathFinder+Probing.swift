@@ -11,7 +11,7 @@ struct Observation: Hashable {
 }
 
 // Looking after the ways to a member that is wanted:
-//   1. every second, and three times a second while an answer is awaited: expire probes
+//   1. every second, and ten times a second while an answer is awaited: expire probes
 //   2. choose the way (PathSelector)
 //   3. probe what is due
 //   4. without a live way ask for a relay, without a live direct one punch
@@ -53,13 +53,21 @@ extension PathFinder {
             select(address, .unproven, for: node, into: &actions)
             return
         }
-        guard present != address else { return }
+        guard present != address else {
+            // It is back, for example from sleep.
+            if let way = path.ways[address], way.lastPong != nil, !way.isLive(at: now),
+                now - (way.lastPing ?? .zero) > .milliseconds(200)
+            {
+                probe(node, at: address, now: now, random: &random, into: &actions)
+            }
+            return
+        }
         // It may have moved. What answers decides, so both are asked.
-        if path.ways[address]?.isLive(at: now) != true || !address.isRelayed {
+        if path.ways[address]?.isLive(at: now) != true || address.isDirect {
             if now - (path.ways[address]?.lastPing ?? .zero) > .milliseconds(200) {
                 probe(node, at: address, now: now, random: &random, into: &actions)
             }
-            if !address.isRelayed, now - (path.ways[present]?.lastPing ?? .zero) > .seconds(1) {
+            if now - (path.ways[present]?.lastPing ?? .zero) > .milliseconds(300) {
                 probe(node, at: present, now: now, random: &random, into: &actions)
             }
         }
@@ -76,12 +84,31 @@ extension PathFinder {
         guard local != localAddresses else { return }
         localAddresses = local
         observations = []
+        doubtEverything(at: now, random: &random, into: &actions)
+    }
+
+    /// Much later than the timers wanted to run, this machine was asleep.
+    mutating func noticeSuspension(
+        at now: BootInstant, random: inout SeededGenerator, into actions: inout [PathAction]
+    ) {
+        defer { lastTimeout = now }
+        guard let lastTimeout, now - lastTimeout > .seconds(8), let due = deadline,
+            now - due > .seconds(5)
+        else { return }
+        doubtEverything(at: now, random: &random, into: &actions)
+    }
+
+    private mutating func doubtEverything(
+        at now: BootInstant, random: inout SeededGenerator, into actions: inout [PathAction]
+    ) {
         for node in peers.keys.sorted() {
             guard var path = peers[node], path.wantedUntil > now else { continue }
             path.failedPunches = 0
             path.nextPunch = now
             path.punch = nil
+            path.awaitsAnswer = nil
             path.nextCheck = now + Self.eagerCheck
+            path.nextRelayRequest = min(path.nextRelayRequest, now)
             peers[node] = path
             for address in path.ways.keys.sorted(by: { $0.description < $1.description })
             where path.ways[address]?.isLive(at: now) == true {
@@ -89,9 +116,10 @@ extension PathFinder {
             }
         }
         for address in contacts.keys { contacts[address]?.nextAttempt = now }
+        if !contacts.isEmpty { streamsMayBeNeeded(at: now) }
     }
 
-    static let eagerCheck = Duration.milliseconds(300)
+    static let eagerCheck = Duration.milliseconds(100)
     static let calmCheck = Duration.seconds(1)
 
     mutating func runChecks(
@@ -115,11 +143,25 @@ extension PathFinder {
         guard path.wantedUntil > now else {
             path.nextCheck = nil
             path.punch = nil
+            path.awaitsAnswer = nil
             peers[node] = path
             return
         }
-        for address in path.ways.keys { path.ways[address]?.expire(at: now) }
+        for address in path.ways.keys {
+            let wasLive = path.ways[address]?.isLive(at: now) == true
+            path.ways[address]?.expire(at: now)
+            guard wasLive, path.ways[address]?.isLive(at: now) != true, address == path.address,
+                address.isDirect
+            else { continue }
+            // A way that worked broke: one of the ends moved, or a router forgot.
+            path.wishesDoor = true
+            path.failedPunches = 0
+            path.nextPunch = now
+            path.nextRelayRequest = min(path.nextRelayRequest, now)
+        }
         peers[node] = path
+        if !path.hasLiveWay(at: now) { streamsMayBeNeeded(at: now) }
+        closeIdleDoor(of: node, at: now, into: &actions)
         choose(for: node, at: now, into: &actions)
         for address in dueProbes(of: node, at: now) {
             probe(node, at: address, now: now, random: &random, into: &actions)
@@ -127,28 +169,37 @@ extension PathFinder {
         requestRelays(for: node, at: now, random: &random, into: &actions)
         beginPunch(node, at: now, random: &random, into: &actions)
         let isAwaiting = peers[node]?.ways.values.contains { !$0.pending.isEmpty } ?? false
-        peers[node]?.nextCheck = now + (isAwaiting ? Self.eagerCheck : Self.calmCheck)
+        let isBusy = now - (peers[node]?.lastSent ?? .zero) < .seconds(3)
+        let pause =
+            isAwaiting ? Self.eagerCheck : isBusy ? Self.eagerCheck * 2 : Self.calmCheck
+        let due = now + pause
+        // Something of this check may want the next one sooner.
+        let wish = peers[node]?.nextCheck.flatMap { $0 > now ? $0 : nil }
+        peers[node]?.nextCheck = earlier(wish, due)
     }
 
-    /// The way in use every 3 s while data goes out, at once when nothing comes back, else every
-    /// 25 s: the shortest time in which NATs are seen to forget flows is 30 s. What idle members
+    /// The way in use every 3 s while data goes out, at once when nothing comes back, quickly when
+    /// a probe was lost, else every 25 s: the shortest time in which NATs are seen to forget flows is 30 s. What idle members
     /// say to each other now and then is over after 3 s, so that it makes no way active.
     private func dueProbes(of node: NodeID, at now: BootInstant) -> [SocketAddress] {
         guard let path = peers[node] else { return [] }
         let sent = path.lastSent ?? .zero
-        let received = path.lastReceived ?? .zero
         let isActive = now - sent < .seconds(3)
-        let isSilent = now - sent < .seconds(2) && sent > received + .milliseconds(700)
+        let isSilent = path.isSilent(at: now)
+        let isInDoubt = isActive && path.address.flatMap { path.ways[$0] }?.missed ?? 0 > 0
         return path.ways.filter { address, way in
             let interval: Duration
             if address == path.address {
                 interval =
                     !way.isLive(at: now)
                     ? .seconds(2)
-                    : way.missed > 0 || isSilent
-                        ? .milliseconds(250) : isActive ? .seconds(3) : .seconds(25)
+                    : way.missed > 0
+                        ? .milliseconds(150)
+                        : isSilent ? .seconds(1) : isActive ? .seconds(3) : .seconds(25)
             } else if way.isLive(at: now) {
-                interval = way.missed > 0 ? .seconds(1) : .seconds(25)
+                // What is needed in a moment is asked, too.
+                interval =
+                    isInDoubt ? .milliseconds(150) : way.missed > 0 ? .seconds(1) : .seconds(25)
             } else {
                 return false
             }
@@ -182,6 +233,7 @@ extension PathFinder {
             seal(
                 ProbeMessage.pong(id: id, observed: source).encode(), to: node, at: source,
                 random: &random, into: &actions)
+            guard admits(node, from: source) else { return }
             // Whoever is probed looks after the way, too, and finds it by the same exchange.
             want(node, candidates: [], for: .seconds(30), at: now)
             let way = peers[node]?.ways[source]
@@ -191,20 +243,27 @@ extension PathFinder {
                 probe(node, at: source, now: now, random: &random, into: &actions)
             }
         case .pong(let id, let seen):
-            guard peers[node]?.ways[source]?.answered(id, at: now) == true else {
+            guard
+                peers[node]?.ways[source]?.answered(id, at: now) == true
+                    || doorAnswered(
+                        id, by: node, at: source, seen: seen, now: now, random: &random,
+                        into: &actions)
+            else {
                 actions.append(.dropped(.unexpected))
                 return
             }
+            guard admits(node, from: source) else { return }
             observed(seen, by: node, from: source, at: now)
-            if !source.isRelayed {
+            if source.isDirect {
                 peers[node]?.failedPunches = 0
+                peers[node]?.wishesDoor = false
                 peers[node]?.punch = nil
             }
             choose(for: node, at: now, into: &actions)
         case .callMe(let call):
             called(call, by: node, at: now, random: &random, into: &actions)
         case .openRelay(let other):
-            openRelay(from: node, to: other, at: now, random: &random, into: &actions)
+            openRelay(from: node, at: source, to: other, now: now, random: &random, into: &actions)
         case .relayOpened(let other, let channel):
             relayOpened(
                 by: node, to: other, channel, at: now, random: &random, into: &actions)
@@ -262,7 +321,7 @@ extension PathFinder {
         _ address: SocketAddress, by node: NodeID, from observer: SocketAddress,
         at now: BootInstant
     ) {
-        guard !observer.isRelayed, address.isUsableCandidate, !observer.ip.isPrivate else { return }
+        guard !observer.isStandIn, address.isUsableCandidate, !observer.ip.isPrivate else { return }
         let former = observations.first { $0.by == node && $0.observer.ip == observer.ip }
         if former?.address != address { callAgain(at: now) }
         observations.removeAll { $0.by == node && $0.observer.ip == observer.ip }
@@ -279,11 +338,18 @@ extension PathFinder {
         }
     }
 
+    /// A gateway sends what comes there to this machine from now on; `nil`: none does.
+    package mutating func setMapped(_ address: SocketAddress?, at now: BootInstant) {
+        guard address != mappedAddress else { return }
+        mappedAddress = address
+        if address != nil { callAgain(at: now) }
+    }
+
     /// Addresses for a call, likeliest first.
     var callCandidates: [SocketAddress] {
         var result: [SocketAddress] = []
         let seen = observations.reversed().map(\.address)
-        for address in seen + localAddresses
+        for address in [mappedAddress].compactMap({ $0 }) + seen + localAddresses
         where address.isUsableCandidate && !result.contains(address) {
             result.append(address)
         }

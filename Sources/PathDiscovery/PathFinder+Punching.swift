@@ -4,14 +4,15 @@ import NetAddress
 /// Knocking at all addresses of a member while it does the same.
 ///
 /// A NAT lets in what looks like an answer. So both ends send at once, each opening its own NAT for
-/// the other. The first datagrams die on the way (``openerHops``): one that reached the far NAT
+/// the other: who is called when the call comes, who calls when the answer comes. Both know all
+/// addresses by then, and neither is heard before the other has opened. The first datagrams die on the way (``openerHops``): one that reached the far NAT
 /// before its own end had sent would leave an entry there, with which the far end's flow then
 /// collides and gets another port (Linux conntrack, where the router accepts input).
 struct Punch {
     var startedAt: BootInstant
     var step = 0
     var nextSend: BootInstant
-    /// Whether the other end was told to knock, too.
+    /// Whether the other end knocks, too: it called, or answered.
     var hasCalled = false
 
     /// Enough to leave a home and its provider, too few to arrive.
@@ -33,8 +34,16 @@ struct Punch {
     /// At once at most so many per node: knocking fills the tables of home routers.
     static let limit = 4
 
-    /// Longer than routers keep an unanswered entry (30 s), then ever rarer.
-    static let backOff: [Duration] = [.seconds(40), .seconds(60), .seconds(300), .seconds(1_800)]
+    /// An answer comes within a round trip through a relay.
+    static let answerPatience = Duration.seconds(1)
+
+    static let longest = pauses.reduce(.seconds(1), +)
+
+    /// At once through a door; then longer than routers keep an unanswered entry (30 s), and ever
+    /// rarer.
+    static let backOff: [Duration] = [
+        .seconds(1), .seconds(40), .seconds(60), .seconds(300), .seconds(1_800),
+    ]
 }
 
 extension PathFinder {
@@ -44,21 +53,31 @@ extension PathFinder {
         into actions: inout [PathAction]
     ) {
         guard let path = peers[node], !path.hasLiveDirectWay(at: now) else { return }
+        if path.punch == nil, let called = path.awaitsAnswer {
+            guard now - called >= Punch.answerPatience else { return }
+            peers[node]?.awaitsAnswer = nil
+            startPunch(node, hasCalled: false, at: now)
+            return
+        }
         if let punch = path.punch {
-            // It began alone, before there was a way to tell the other end.
-            if !punch.hasCalled,
-                call(node, isAnswer: false, at: now, random: &random, into: &actions)
-            {
-                startPunch(node, hasCalled: true, at: now)
+            // It began alone, its call or the answer was lost, or the addresses of this end changed.
+            let isDue = path.awaitsAnswer.map { now - $0 >= Punch.answerPatience } ?? true
+            if !punch.hasCalled, isDue {
+                _ = call(node, isAnswer: false, at: now, random: &random, into: &actions)
             }
             return
         }
         guard path.nextPunch <= now,
-            peers.values.count(where: { $0.punch != nil }) < Punch.limit
+            peers.values.count(where: { $0.punch != nil || $0.awaitsAnswer != nil }) < Punch.limit
         else { return }
+        guard doorIsReady(for: node, at: now, random: &random, into: &actions) else {
+            peers[node]?.nextCheck = now + .milliseconds(50)
+            return
+        }
         let hasCalled = call(node, isAnswer: false, at: now, random: &random, into: &actions)
-        guard hasCalled || !path.candidates.isEmpty else { return }
-        startPunch(node, hasCalled: hasCalled, at: now)
+        // The answer starts it.
+        guard !hasCalled, !path.candidates.isEmpty else { return }
+        startPunch(node, hasCalled: false, at: now)
     }
 
     private mutating func startPunch(_ node: NodeID, hasCalled: Bool, at now: BootInstant) {
@@ -74,8 +93,11 @@ extension PathFinder {
             return false
         }
         let call = ProbeMessage.CallMe(
-            isAnswer: isAnswer, portStep: portStep, candidates: callCandidates)
-        peers[node]?.lastCall = now
+            isAnswer: isAnswer, portStep: portStep,
+            candidates: Array(
+                (doorCandidates(for: node) + callCandidates).prefix(
+                    ProbeMessage.CallMe.limit)))
+        if !isAnswer { peers[node]?.awaitsAnswer = now }
         seal(
             ProbeMessage.callMe(call).encode(), to: node, at: address, random: &random,
             into: &actions)
@@ -87,20 +109,24 @@ extension PathFinder {
         random: inout SeededGenerator, into actions: inout [PathAction]
     ) {
         guard var path = peers[node] else { return }
-        let isNew = path.addCandidates(call.candidates)
+        _ = path.addCandidates(call.candidates)
         path.portStep = call.portStep
         path.wantedUntil = max(path.wantedUntil, now + .seconds(60))
         if path.nextCheck == nil { path.nextCheck = now }
         peers[node] = path
-        if !call.isAnswer, path.lastCall.map({ now - $0 > .milliseconds(500) }) ?? true {
+        if !call.isAnswer {
+            // When both called, the call of the smaller id counts, and is answered.
+            if let called = path.awaitsAnswer, now - called < Punch.answerPatience,
+                configuration.node < node
+            {
+                return
+            }
             _ = self.call(node, isAnswer: true, at: now, random: &random, into: &actions)
         }
+        peers[node]?.awaitsAnswer = nil
         guard !path.hasLiveDirectWay(at: now) else { return }
-        // The other end begins now, so beginning anew keeps the two in step.
-        if path.punch == nil || (isNew && (path.punch?.step ?? 0) > Punch.openers) {
-            startPunch(node, hasCalled: true, at: now)
-            continuePunch(node, at: now, random: &random, into: &actions)
-        }
+        startPunch(node, hasCalled: true, at: now)
+        continuePunch(node, at: now, random: &random, into: &actions)
     }
 
     mutating func continuePunch(
@@ -116,6 +142,8 @@ extension PathFinder {
             let pause = Punch.backOff[min(path.failedPunches, Punch.backOff.count - 1)]
             peers[node]?.punch = nil
             peers[node]?.failedPunches += 1
+            peers[node]?.wishesDoor = true
+            closeDoor(of: node, into: &actions)
             peers[node]?.nextPunch = now + pause + random.duration(in: .zero...(pause / 8))
             return
         }
@@ -124,6 +152,9 @@ extension PathFinder {
             // Nothing of a private network is behind a NAT of ours.
             let hops = isOpener && !target.ip.isPrivate ? Punch.openerHops : nil
             probe(node, at: target, hops: hops, now: now, random: &random, into: &actions)
+            guard target.ip.isIPv4, !target.ip.isPrivate else { continue }
+            probe(
+                node, through: node, at: target, hops: hops, random: &random, into: &actions)
         }
         punch.nextSend = now + Punch.pauses[punch.step]
         punch.step += 1
@@ -132,9 +163,7 @@ extension PathFinder {
 
     private func targets(of path: PeerPath, step: Int) -> [SocketAddress] {
         var targets = path.candidates
-        let heard = path.ways.filter { !$0.key.isRelayed && $0.value.wasHeard }.keys
-        for address in heard.sorted(by: { $0.description < $1.description })
-        where !targets.contains(address) {
+        for address in path.knownAddresses where !targets.contains(address) {
             targets.append(address)
         }
         guard step < Punch.openers || step >= Punch.predictionStep else { return targets }

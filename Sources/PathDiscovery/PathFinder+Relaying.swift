@@ -22,6 +22,7 @@ extension PathFinder {
     package func availableRelays(at now: BootInstant) -> [NodeID] {
         peers.compactMap { node, path -> (Duration, NodeID)? in
             guard path.capabilities & PathCapability.relays != 0 else { return nil }
+            // A stream reaches its member directly, too.
             let trips = path.ways.filter { !$0.key.isRelayed && $0.value.isLive(at: now) }
                 .map { $0.value.roundTrip ?? .seconds(1) }
             return trips.min().map { ($0, node) }
@@ -35,13 +36,24 @@ extension PathFinder {
     ) {
         guard let path = peers[node], path.nextRelayRequest <= now else { return }
         let isUsed = path.address?.isRelayed == true
-        guard isUsed || !path.hasLiveDirectWay(at: now) else { return }
+        let present = path.address.flatMap { path.ways[$0] }
+        let isInDoubt =
+            path.isSilent(at: now)
+            || present.map { $0.missed > 0 || !$0.isLive(at: now) } ?? true
+        guard
+            isUsed || isInDoubt
+                || !path.ways.contains(where: { address, way in
+                    !address.isRelayed && way.isLive(at: now)
+                })
+        else { return }
         let hasLiveRelay = path.ways.contains { $0.key.isRelayed && $0.value.isLive(at: now) }
         let relays = availableRelays(at: now).filter { $0 != node }.prefix(2)
         guard !relays.isEmpty else { return }
         peers[node]?.relayRequests = hasLiveRelay ? 0 : path.relayRequests + 1
         peers[node]?.nextRelayRequest =
-            now + (hasLiveRelay ? Self.renewal : path.relayRequests < 5 ? .seconds(1) : .seconds(5))
+            now
+            + (hasLiveRelay
+                ? Self.renewal : path.relayRequests < 5 ? .milliseconds(400) : .seconds(5))
         for relay in relays {
             send(
                 ProbeMessage.openRelay(to: node).encode(), to: relay, random: &random,
@@ -51,12 +63,11 @@ extension PathFinder {
 
     /// Answers a member that wants a channel.
     mutating func openRelay(
-        from node: NodeID, to other: NodeID, at now: BootInstant,
+        from node: NodeID, at near: SocketAddress, to other: NodeID, now: BootInstant,
         random: inout SeededGenerator, into actions: inout [PathAction]
     ) {
         guard configuration.capabilities & PathCapability.relays != 0, node != other,
-            directAddress(of: node) != nil, let far = directAddress(of: other),
-            let near = directAddress(of: node),
+            !near.isRelayed, directAddress(of: node) != nil, let far = directAddress(of: other),
             let channel = relays.open(node, other, at: now, random: &random)
         else {
             send(
@@ -170,9 +181,16 @@ extension PathFinder {
     package func report(of node: NodeID, at now: BootInstant) -> PathReport? {
         guard let path = peers[node] else { return nil }
         let relay = path.address.flatMap { ownChannels[$0]?.relay }
+        var ways = path.views(at: now)
+        for index in ways.indices { ways[index].address = remote(of: ways[index].address) }
+        var stream: StreamKind?
+        if let address = path.address, address.isStream {
+            stream = .plain
+            if case .dialled(let kind)? = sideWays[address]?.kind { stream = kind }
+        }
         return PathReport(
-            address: path.address, relay: relay, reason: path.reason,
-            ways: path.views(at: now), isPunching: path.punch != nil,
+            address: path.address.map { remote(of: $0) }, relay: relay, stream: stream,
+            reason: path.reason, ways: ways, isPunching: path.punch != nil,
             nextPunch: path.punch == nil && path.nextPunch > now ? path.nextPunch - now : nil)
     }
 
@@ -187,8 +205,11 @@ extension PathFinder {
 }
 
 package struct PathReport: Hashable, Sendable {
+    /// Where the other end is, or what stands for the way through a relay.
     package let address: SocketAddress?
     package let relay: NodeID?
+    /// Set when packets go by TCP.
+    package let stream: StreamKind?
     package let reason: PathReason
     package let ways: [WayView]
     package let isPunching: Bool

@@ -24,12 +24,21 @@ package struct PathFinder {
     var ownAddresses: Set<SocketAddress> = []
     /// Where this machine is on its own networks.
     var localAddresses: [SocketAddress] = []
+    /// Where a gateway listens for this machine.
+    var mappedAddress: SocketAddress?
     /// Where others see it, newest last.
     var observations: [Observation] = []
     /// Channels that this node carries for others.
     var relays = RelayTable()
     /// Channels that others carry for this node, by the address that stands for them.
     var ownChannels: [SocketAddress: ChannelEnds] = [:]
+    /// Streams and doors in use, by the address that stands for them.
+    var sideWays: [SocketAddress: SideWay] = [:]
+    /// For whom each door is there.
+    var doors: [UInt32: NodeID] = [:]
+    var search = StreamSearch()
+    /// When the timers ran last.
+    var lastTimeout: BootInstant?
 
     /// More addresses than any site announces; beyond it new candidates are refused.
     static let contactLimit = 512
@@ -46,6 +55,8 @@ package struct PathFinder {
         for path in peers.values where path.nextCheck != nil || path.punch != nil {
             result = earlier(result, earlier(path.nextCheck, path.punch?.nextSend))
         }
+        // Whether TCP is needed is asked only while somebody is sought.
+        if result != nil || !sideWays.isEmpty { result = earlier(result, search.nextLook) }
         return earlier(result, relays.nextExpiry)
     }
 
@@ -86,6 +97,13 @@ package struct PathFinder {
             fingerprint.mix(address.description)
         }
         for seen in observations { fingerprint.mix(seen.address.description) }
+        for address in sideWays.keys.sorted(by: { $0.description < $1.description }) {
+            fingerprint.mix(address.description)
+        }
+        for door in doors.keys.sorted() { fingerprint.mix(UInt64(door)) }
+        fingerprint.mix(search.nextLook)
+        fingerprint.mix(search.rounds)
+        fingerprint.mix(search.dialling.count)
     }
 
     // MARK: - Candidates
@@ -94,9 +112,9 @@ package struct PathFinder {
     package mutating func addCandidate(
         _ address: SocketAddress, source: CandidateSource, at now: BootInstant
     ) {
-        guard address.isUsableCandidate || (address.ip.isLoopback && address.port != 0) else {
-            return
-        }
+        guard !address.isStandIn,
+            address.isUsableCandidate || (address.ip.isLoopback && address.port != 0)
+        else { return }
         addContact(address, source: source, at: now)
     }
 
@@ -117,12 +135,13 @@ package struct PathFinder {
             return
         }
         contacts[address] = Contact(source: source, nextAttempt: now)
+        if !address.isStandIn { streamsMayBeNeeded(at: now) }
     }
 
     /// Knocks at every configured address and every known address of `node` again, for example
     /// after its tunnel stopped answering.
     package mutating func retry(_ addresses: [SocketAddress], at now: BootInstant) {
-        for address in addresses where !ownAddresses.contains(address) && !address.isRelayed {
+        for address in addresses where !ownAddresses.contains(address) && !address.isStandIn {
             if contacts[address] == nil, contacts.count < Self.contactLimit {
                 contacts[address] = Contact(source: .member, nextAttempt: now)
             }
@@ -132,11 +151,13 @@ package struct PathFinder {
     package mutating func timeout(
         at now: BootInstant, random: inout SeededGenerator, into actions: inout [PathAction]
     ) {
+        noticeSuspension(at: now, random: &random, into: &actions)
         let due = contacts.filter { $0.value.nextAttempt <= now }.keys
         for address in due.sorted(by: { $0.description < $1.description }) {
             knock(at: address, now: now, random: &random, into: &actions)
         }
         runChecks(at: now, random: &random, into: &actions)
+        lookForStreams(at: now, into: &actions)
         if relays.expire(at: now) { actions.append(.channelsChanged) }
     }
 
@@ -183,19 +204,26 @@ package struct PathFinder {
         _ body: [UInt8], to node: NodeID, at address: SocketAddress, hops: UInt8? = nil,
         random: inout SeededGenerator, into actions: inout [PathAction]
     ) {
-        guard let pairKey = pairKey(with: node) else { return }
-        messageCounter += 1
-        var writer = ByteWriter(capacity: body.count + 16)
-        writer.write(configuration.bootNonce)
-        writer.write(messageCounter)
-        writer.write(raw: body)
-        let datagram = configuration.keys.sealMember(
-            writer.bytes, from: configuration.node, pairKey: pairKey, random: &random)
+        guard let datagram = sealed(body, for: node, random: &random) else { return }
         if let hops {
             actions.append(.sendShort(datagram, to: address, hops: hops))
         } else {
             actions.append(.send(datagram, to: address))
         }
+    }
+
+    /// The datagram with `body`; `nil` for a member with a bad key.
+    mutating func sealed(
+        _ body: [UInt8], for node: NodeID, random: inout SeededGenerator
+    ) -> [UInt8]? {
+        guard let pairKey = pairKey(with: node) else { return nil }
+        messageCounter += 1
+        var writer = ByteWriter(capacity: body.count + 16)
+        writer.write(configuration.bootNonce)
+        writer.write(messageCounter)
+        writer.write(raw: body)
+        return configuration.keys.sealMember(
+            writer.bytes, from: configuration.node, pairKey: pairKey, random: &random)
     }
 
     /// The key for member messages, agreed at the first use; `nil` for a bad static key.
@@ -216,6 +244,7 @@ package struct PathFinder {
 
     /// Forgets a member, for example after its certificate was withdrawn.
     package mutating func remove(_ node: NodeID) {
+        if let door = peers[node]?.door { doors[door.id] = nil }
         peers[node] = nil
         hints[node.bytes.prefix64] = nil
         ownChannels = ownChannels.filter { $0.value.peer != node && $0.value.relay != node }
@@ -262,7 +291,9 @@ package struct PathFinder {
         }
         // A hello may be a replay, so its source address proves nothing: the path of a member
         // whose path is known stays where it is.
-        let isNew = peers[credential.node]?.address == nil
+        let isNew =
+            peers[credential.node]?.address == nil
+            && admits(credential.node, from: source)
         if isNew {
             guard learn(credential) else {
                 actions.append(.dropped(.unauthenticated))
@@ -283,7 +314,7 @@ package struct PathFinder {
                     peer: credential, credential: message.credential, suites: message.suites,
                     capabilities: message.capabilities, address: source, isProven: false,
                     roundTrip: nil)))
-        if !isNew, peers[credential.node]?.address != source {
+        if !isNew, peers[credential.node]?.address != source, !source.isDoor {
             // Knock back: if the member really moved, its welcome proves the new address.
             addContact(source, source: .member, at: now)
         }
@@ -356,7 +387,9 @@ package struct PathFinder {
             return
         }
         peers[node] = path
-        if isNewest { heard(node, from: source, at: now, random: &random, into: &actions) }
+        if isNewest, admits(node, from: source) {
+            heard(node, from: source, at: now, random: &random, into: &actions)
+        }
         if let probe {
             receive(probe, from: node, at: source, now: now, random: &random, into: &actions)
         } else {

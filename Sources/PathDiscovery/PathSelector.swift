@@ -27,7 +27,7 @@ package struct WayView: Hashable, Sendable {
 /// Why a way was chosen, for people.
 package enum PathReason: String, Hashable, Sendable {
     case onlyLive = "the only one that answers"
-    case direct = "direct beats relayed"
+    case direct = "direct beats relayed and TCP"
     case faster = "faster"
     case kept = "kept: nothing is clearly better"
     case lossy = "the direct one loses too much"
@@ -37,7 +37,7 @@ package enum PathReason: String, Hashable, Sendable {
 /// Chooses among the ways to one member. A pure function: the same ways give the same choice.
 ///
 /// 1. What answers beats what does not.
-/// 2. Direct beats relayed, unless it loses more than a fifth.
+/// 2. Direct beats relayed and streams, unless it loses more than a fifth.
 /// 3. The shorter round trip wins, with 3 ms for a private network and 2 ms for IPv6, but only by
 ///    5 ms and a tenth over the present way: paths that flap cost more than they gain.
 package enum PathSelector {
@@ -53,8 +53,8 @@ package enum PathSelector {
             let pick = (heard.isEmpty ? ways : heard).min { order($0) < order($1) }
             return pick.map { ($0.address, .unproven) }
         }
-        let direct = live.filter { !$0.address.isRelayed }
-        let relayed = live.filter { $0.address.isRelayed }
+        let direct = live.filter { $0.address.isDirect }
+        let relayed = live.filter { !$0.address.isDirect }
         let sound = direct.filter { $0.lost * 5 <= 16 }
         let pool: [WayView]
         let reason: PathReason
@@ -89,8 +89,14 @@ package enum PathSelector {
 }
 
 extension IPAddress {
+    /// What carriers give to their customers' routers (RFC 6598).
+    package var isShared: Bool {
+        guard case .v4(let bits) = self else { return false }
+        return bits >> 22 == 0x6440_0000 >> 22
+    }
+
     /// RFC 1918 and unique local addresses (RFC 4193).
-    var isPrivate: Bool {
+    package var isPrivate: Bool {
         switch self {
         case .v4(let bits):
             bits >> 24 == 10 || bits >> 20 == 0xAC1 || bits >> 16 == 0xC0A8

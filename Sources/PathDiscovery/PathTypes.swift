@@ -18,6 +18,8 @@ package struct PathConfiguration: Sendable {
     package var capabilities: UInt32
     /// Drawn at start: tells restarts apart in replay windows.
     package var bootNonce: UInt64
+    /// Whether somebody carries out ``CarrierOrder``.
+    package var hasCarrier = false
     /// Checks an encoded certificate to the mesh root; pure.
     package var verifyCredential: @Sendable ([UInt8]) -> PeerCredential?
 
@@ -87,6 +89,8 @@ package enum PathAction: Sendable {
     case send([UInt8], to: SocketAddress)
     /// Never beyond so many hops: it opens the own NAT and does not reach the other one.
     case sendShort([UInt8], to: SocketAddress, hops: UInt8)
+    /// For whoever carries datagrams by other means than the node's UDP port.
+    case carrier(CarrierOrder)
     /// The way to a member is another one from now on.
     case selected(NodeID, SocketAddress)
     /// What relays carry for us or we for others changed.

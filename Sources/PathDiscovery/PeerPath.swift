@@ -27,7 +27,11 @@ package struct PeerPath {
     var punch: Punch?
     var failedPunches = 0
     var nextPunch = BootInstant.zero
-    var lastCall: BootInstant?
+    /// When this end called, until the answer.
+    var awaitsAnswer: BootInstant?
+    var door: Door?
+    /// Knocking from the usual port failed, or a direct way broke.
+    var wishesDoor = false
     var nextRelayRequest = BootInstant.zero
     var relayRequests = 0
 
@@ -44,7 +48,14 @@ package struct PeerPath {
     func hasLiveWay(at now: BootInstant) -> Bool { ways.values.contains { $0.isLive(at: now) } }
 
     func hasLiveDirectWay(at now: BootInstant) -> Bool {
-        ways.contains { !$0.key.isRelayed && $0.value.isLive(at: now) }
+        ways.contains { $0.key.isDirect && $0.value.isLive(at: now) }
+    }
+
+    /// Where authenticated packets came from by UDP, sorted.
+    var knownAddresses: [SocketAddress] {
+        ways.filter { !$0.key.isStandIn && $0.value.wasHeard }.keys.sorted {
+            $0.description < $1.description
+        }
     }
 
     mutating func addCandidates(_ addresses: [SocketAddress]) -> Bool {
@@ -73,12 +84,36 @@ package struct PeerPath {
         ways[address] = Way()
     }
 
+    /// Data goes out, and nothing comes back.
+    func isSilent(at now: BootInstant) -> Bool {
+        guard let sent = lastSent, now - sent < .seconds(2) else { return false }
+        let present = address.flatMap { ways[$0] }
+        let roundTrip: Duration = present?.roundTrip ?? .milliseconds(100)
+        return sent > (lastReceived ?? .zero) + .milliseconds(400) + roundTrip * 2
+    }
+
     func views(at now: BootInstant) -> [WayView] {
-        ways.map {
+        ways.map { address, way in
             WayView(
-                $0.key, isLive: $0.value.isLive(at: now), roundTrip: $0.value.roundTrip,
-                lost: $0.value.lost, wasHeard: $0.value.wasHeard)
+                address, isLive: way.isLive(at: now) && !isDoubtful(address, way, at: now),
+                roundTrip: way.roundTrip, lost: way.lost, wasHeard: way.wasHeard)
         }.sorted { $0.address.description < $1.address.description }
+    }
+
+    /// Where something else answers, two probes without an answer are enough, and one if a way of
+    /// the same kind answered what was sent later: the member moved.
+    private func isDoubtful(_ address: SocketAddress, _ way: Way, at now: BootInstant) -> Bool {
+        let oldest = way.pending.first?.sentAt
+        let isOverdue = oldest.map { now - $0 >= way.usualAnswer } ?? false
+        guard way.missed > 0 || isOverdue else { return false }
+        return ways.contains { other, rival in
+            guard other != address, rival.isLive(at: now), rival.missed == 0,
+                let answered = rival.lastPong
+            else { return false }
+            if way.missed >= Way.doubt { return true }
+            guard other.isDirect == address.isDirect else { return false }
+            return answered >= oldest ?? .distantFuture || way.missed > 0
+        }
     }
 }
 
@@ -97,6 +132,7 @@ struct Way {
     var pending: [(id: UInt64, sentAt: BootInstant)] = []
 
     static let missLimit = 3
+    static let doubt = 2
     static let pendingLimit = 8
     /// Between two probes of an idle way, with room for two lost ones.
     static let trust = Duration.seconds(65)
@@ -109,7 +145,12 @@ struct Way {
     }
 
     var patience: Duration {
-        min(max((roundTrip ?? .milliseconds(300)) * 3, .milliseconds(300)), .seconds(2))
+        min(max((roundTrip ?? .milliseconds(300)) * 3, .milliseconds(200)), .seconds(2))
+    }
+
+    /// An answer that takes longer is late.
+    var usualAnswer: Duration {
+        (roundTrip ?? .milliseconds(300)) * 3 / 2 + .milliseconds(50)
     }
 
     mutating func expire(at now: BootInstant) {

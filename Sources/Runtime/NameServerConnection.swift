@@ -14,7 +14,7 @@ final class NameConnection {
     var outstanding = 0
     var watched: ReadinessPoller.Interest = .input
     /// Between the messages and the socket, towards upstreams that are asked so.
-    private let tls: TLSClientSession?
+    private let tls: TLSSession?
     private var input: [UInt8] = []
     private var output: [UInt8] = []
     private(set) var hasEnded = false
@@ -30,7 +30,7 @@ final class NameConnection {
     private static let chunk = 4096
 
     init(
-        _ socket: StreamSocket, peer: SocketAddress, tls: TLSClientSession? = nil,
+        _ socket: StreamSocket, peer: SocketAddress, tls: TLSSession? = nil,
         at now: BootInstant
     ) {
         self.tls = tls

@@ -2,6 +2,7 @@ import DNS
 import LinuxIO
 import MeshBase
 import NetAddress
+import Transport
 
 /// The one connection to an upstream that is asked over TLS: handshakes cost more than questions,
 /// so questions share it while there are any (RFC 7858 section 3.4).
@@ -46,6 +47,36 @@ final class SecureUpstream {
 }
 
 extension NameServerLoop {
+    /// Sends over the one connection to the upstream, which is made when there is none.
+    func openSecure(
+        _ exchange: UInt64, _ address: SocketAddress, _ bytes: [UInt8]
+    ) throws(SystemCallError) {
+        let upstream: SecureUpstream
+        if let known = secureUpstreams[address], known.isUsable {
+            upstream = known
+        } else {
+            let name = certificateNames[address]
+            guard let secureContext,
+                let session = TLSSession(
+                    secureContext, name: name ?? "\(address.ip)", isAddress: name == nil)
+            else { return fail(exchange) }
+            let connection = NameConnection(
+                try StreamSocket(connectingTo: address), peer: address, tls: session,
+                at: SystemClock.boot())
+            upstream = SecureUpstream(connection, address)
+            connection.watched = [.input, .output]
+            guard
+                let token = watch(
+                    connection.socket.descriptor, .upstreamSecure(upstream), [.input, .output])
+            else { return fail(exchange) }
+            connection.token = token
+            secureUpstreams[address] = upstream
+        }
+        secureExchanges[exchange] = upstream
+        upstream.ask(exchange, bytes, at: SystemClock.boot())
+        settle(upstream)
+    }
+
     func converse(_ upstream: SecureUpstream, _ event: ReadinessPoller.Event) {
         if event.canRead || event.hasFailed { upstream.connection.fill() }
         while let reply = upstream.connection.nextMessage() {

@@ -12,11 +12,11 @@ final class NameServerLoop: @unchecked Sendable {
     let poller: ReadinessPoller
     private var upstreamFile: UpstreamFile?
     private var ownAddresses: [SocketAddress] = []
-    private let certificateNames: [SocketAddress: String]
+    let certificateNames: [SocketAddress: String]
     /// The connection to each upstream that is asked over TLS.
     var secureUpstreams: [SocketAddress: SecureUpstream] = [:]
     var secureExchanges: [UInt64: SecureUpstream] = [:]
-    private lazy var secureContext = TLSClientContext()
+    lazy var secureContext = TLSClientContext()
     private let queryLog: (@Sendable (AnsweredQuery) -> Void)?
     var random = SystemRandom.generator()
     var endpoints: [UInt64: Endpoint] = [:]
@@ -26,6 +26,11 @@ final class NameServerLoop: @unchecked Sendable {
     var actions: [ResolverAction] = []
     private var nextToken: UInt64 = 1
     private var connectionCount = 0
+    private let batch = DatagramBatch()
+    /// The listener whose replies wait in ``batch``.
+    private var batched: NameListener?
+    /// The query that is being looked at, so that not every one needs memory of its own.
+    private var query: [UInt8] = []
 
     enum Endpoint {
         case datagrams(NameListener)
@@ -160,12 +165,34 @@ final class NameServerLoop: @unchecked Sendable {
     }
 
     private func receiveQueries(_ listener: NameListener, token: UInt64) {
-        let isWildcard = listener.localAddress.ip.isUnspecified
+        if listener.localAddress.ip.isUnspecified { return receiveAnywhere(listener, token: token) }
+        var taken = 0
+        var count = 0
+        repeat {
+            count = batch.receive(from: listener.datagrams)
+            taken += count
+            let now = SystemClock.boot()
+            batched = listener
+            for index in 0..<count {
+                batch.copy(index, into: &query)
+                let client = DNSClient(
+                    address: batch.source(of: index), transport: .udp, channel: token)
+                resolver.receive(
+                    query: query, from: client, at: now, random: &random, into: &actions)
+                carryOut()
+            }
+            batched = nil
+            batch.send(by: listener.datagrams)
+        } while count == DatagramBatch.capacity && taken < NameServerLoop.burst
+    }
+
+    /// At a socket for all addresses, each reply must name the one that was asked.
+    private func receiveAnywhere(_ listener: NameListener, token: UInt64) {
         for _ in 0..<NameServerLoop.burst {
             guard case .datagram(let datagram) = listener.datagrams.receive() else { return }
             let client = DNSClient(
                 address: datagram.source, transport: .udp, channel: token,
-                local: isWildcard ? datagram.destination : nil)
+                local: datagram.destination)
             resolver.receive(
                 query: datagram.bytes, from: client, at: SystemClock.boot(), random: &random,
                 into: &actions)
@@ -320,6 +347,7 @@ final class NameServerLoop: @unchecked Sendable {
     private func reply(_ bytes: [UInt8], to client: DNSClient) {
         switch endpoints[client.channel] {
         case .datagrams(let listener):
+            if listener === batched, batch.append(bytes, to: client.address) { return }
             listener.datagrams.send(bytes, to: client.address, from: client.local)
         case .client(let connection):
             connection.outstanding -= 1
@@ -358,35 +386,5 @@ final class NameServerLoop: @unchecked Sendable {
         } catch {
             fail(exchange)
         }
-    }
-
-    /// Sends over the one connection to the upstream, which is made when there is none.
-    private func openSecure(
-        _ exchange: UInt64, _ address: SocketAddress, _ bytes: [UInt8]
-    ) throws(SystemCallError) {
-        let upstream: SecureUpstream
-        if let known = secureUpstreams[address], known.isUsable {
-            upstream = known
-        } else {
-            let name = certificateNames[address]
-            guard let secureContext,
-                let session = TLSClientSession(
-                    secureContext, name: name ?? "\(address.ip)", isAddress: name == nil)
-            else { return fail(exchange) }
-            let connection = NameConnection(
-                try StreamSocket(connectingTo: address), peer: address, tls: session,
-                at: SystemClock.boot())
-            upstream = SecureUpstream(connection, address)
-            connection.watched = [.input, .output]
-            guard
-                let token = watch(
-                    connection.socket.descriptor, .upstreamSecure(upstream), [.input, .output])
-            else { return fail(exchange) }
-            connection.token = token
-            secureUpstreams[address] = upstream
-        }
-        secureExchanges[exchange] = upstream
-        upstream.ask(exchange, bytes, at: SystemClock.boot())
-        settle(upstream)
     }
 }

@@ -12,10 +12,8 @@ final class NetworkWatcher {
 
     var descriptor: Int32 { events.descriptor }
 
-    /// Whether links or addresses changed since the last call.
-    func drain() -> Bool {
-        !events.drain().isDisjoint(with: [.links, .addresses])
-    }
+    /// What changed since the last call.
+    func drain() -> NetworkChanges { events.drain() }
 
     /// The interfaces on which members may be reached: up, with an address, and not ours.
     func interfaces(except overlay: String?) -> [LocalInterface] {

@@ -24,12 +24,14 @@ package actor NodeRuntime {
     var node: Node
     private let store: NodeStore
     private let dataPlane: PacketPlane
-    private let interface: OverlayInterface?
+    let interface: OverlayInterface?
     private let multicast: MulticastService?
-    private let changes: NetworkWatcher
+    let changes: NetworkWatcher
     let nameServer: NameServer?
     private let resolverIntegration: ResolverIntegration?
     private let executor: any HostExecuting
+    private let carrier: SideCarrier
+    let gatewayTalker: GatewayTalker?
     private let logger: Logger
     private var forwardingIsDirty = true
     private var namesAreDirty = true
@@ -60,6 +62,8 @@ package actor NodeRuntime {
         nameServer = parts.nameServer
         resolverIntegration = parts.resolverIntegration
         executor = parts.executor
+        carrier = parts.carrier
+        gatewayTalker = parts.gatewayTalker
         logger = parts.logger
     }
 
@@ -84,8 +88,12 @@ package actor NodeRuntime {
     }
 
     private var descriptors: [Int32] {
-        [dataPlane.doorbell.descriptor, changes.descriptor] + (multicast?.descriptors ?? [])
+        [dataPlane.doorbell.descriptor, changes.descriptor, carrier.reportBell.descriptor]
+            + (gatewayTalker?.descriptors ?? []) + (multicast?.descriptors ?? [])
     }
+
+    /// Where in ``descriptors`` those of the gateway end.
+    private var gatewayEnd: Int { 3 + (gatewayTalker?.descriptors.count ?? 0) }
 
     /// One round: everything that is ready, then whatever is due.
     private func turn(_ ready: [Int]) -> BootInstant?? {
@@ -94,6 +102,8 @@ package actor NodeRuntime {
             switch index {
             case 0: drainDataPlane()
             case 1: networkChanged()
+            case 2: takeCarrierReports()
+            case 3..<gatewayEnd: hearGateway()
             default: drainMulticast()
             }
         }
@@ -135,6 +145,10 @@ package actor NodeRuntime {
         }
     }
 
+    private func takeCarrierReports() {
+        for report in carrier.takeReports() { step(.carrier(report)) }
+    }
+
     private func drainMulticast() {
         for packet in multicast?.receive() ?? [] {
             step(
@@ -145,17 +159,19 @@ package actor NodeRuntime {
     }
 
     private func networkChanged() {
-        guard changes.drain() else { return }
-        refreshInterfaces()
+        let changed = changes.drain()
+        guard changed.isDisjoint(with: [.links, .addresses]) else { return refreshInterfaces() }
+        if changed.contains(.routes) { refreshGateway() }
     }
 
     private func refreshInterfaces() {
         let interfaces = changes.interfaces(except: interface?.name)
         multicast?.join(interfaces)
         step(.interfaces(interfaces))
+        refreshGateway()
     }
 
-    private func step(_ input: NodeInput) {
+    func step(_ input: NodeInput) {
         let now = SystemClock.now()
         var actions: [NodeAction] = []
         node.receive(input, at: now, into: &actions)
@@ -186,6 +202,10 @@ package actor NodeRuntime {
                 dataPlane.send(unfragmented: datagram, to: target)
             case .sendShort(let datagram, let target, let hops):
                 dataPlane.send(datagram: datagram, to: target, hops: hops)
+            case .carrier(let order):
+                carrier.order(order)
+            case .gateway(let action):
+                tellGateway(action)
             case .sendMulticast(let bytes, let target):
                 multicast?.send(bytes, to: target)
             case .persist(let record):
@@ -404,43 +424,5 @@ package actor NodeRuntime {
         step(.command(.leave))
         publish()
         stopAt = SystemClock.boot() + .milliseconds(200)
-    }
-}
-
-extension ForwardingSnapshot {
-    /// The node's routes in the terms of the packet threads.
-    init(_ routes: [TunnelRoute], relaying: RelayingRoutes, budget: RelayBudget) {
-        let limit: UInt64? =
-            switch budget {
-            case .off: 0
-            case .limited(let bytesPerSecond): bytesPerSecond
-            case .unlimited: nil
-            }
-        self.init(
-            peers: routes.map {
-                ForwardingPeer(
-                    key: $0.key, endpoint: $0.endpoint, prefixes: $0.allowed,
-                    sending: $0.sending, receiving: $0.sessions, channel: $0.channel ?? 0,
-                    address: $0.address, pathLimit: $0.pathLimit, joinsPieces: $0.joinsPieces)
-            },
-            channels: ForwardingChannels(
-                carried: relaying.carried.map {
-                    .init(channel: $0.channel, first: $0.first, second: $0.second)
-                },
-                ended: relaying.ended.map {
-                    .init(channel: $0.channel, relay: $0.relay, address: $0.address)
-                }, bytesPerSecond: limit))
-    }
-}
-
-extension LogLevel {
-    var loggerLevel: Logger.Level {
-        switch self {
-        case .debug: .debug
-        case .info: .info
-        case .notice: .notice
-        case .warning: .warning
-        case .error: .error
-        }
     }
 }

@@ -22,6 +22,7 @@ package final class NodeService: Service {
     private let integration: ResolverIntegration?
     private let first: FirstActions
     private let executor: any HostExecuting
+    private let carrier: SideCarrier
     let settings: NodeSettings
     private let logger: Logger
 
@@ -87,6 +88,8 @@ package final class NodeService: Service {
         configuration.clusterKind = settings.clusterKind
         configuration.clusterRole = settings.clusterRole
         configuration.relay = settings.relay
+        configuration.hasCarrier = true
+        configuration.mapsPorts = settings.mapsPorts
         configuration.isDurable = store.directory.isDurable
         configuration.isAmnesiac = store.isAmnesiac
         configuration.hasClusterData =
@@ -102,6 +105,8 @@ package final class NodeService: Service {
             at: SystemClock.now(), into: &actions)
         first = FirstActions(actions: actions)
         thread = try wrapSystem { () throws(SystemCallError) in try ControlThread() }
+        let carrier = try wrapSystem { () throws(SystemCallError) in try SideCarrier() }
+        self.carrier = carrier
         plane = try wrapSystem { () throws(SystemCallError) in
             try PacketPlane(
                 DataPlaneConfiguration(
@@ -133,7 +138,8 @@ package final class NodeService: Service {
                 multicast: NodeService.multicast(settings, logger), changes: changes,
                 nameServer: NodeService.nameServer(settings, table: node.names, logger),
                 resolverIntegration: integration,
-                executor: executor, logger: logger))
+                executor: executor, carrier: carrier,
+                gatewayTalker: settings.mapsPorts ? try? GatewayTalker() : nil, logger: logger))
         box.runtime = runtime
     }
 
@@ -141,7 +147,10 @@ package final class NodeService: Service {
     package func run() async throws {
         let runtime = runtime
         let first = first
-        try wrapSystem { () throws(SystemCallError) in try plane.start() }
+        try wrapSystem { () throws(SystemCallError) in
+            try plane.start()
+            try startCarrier()
+        }
         let failure: String? = try await withGracefulShutdownHandler {
             try await withThrowingTaskGroup(of: Void.self) { group in
                 group.addTask { [self] in try await resolvePeers() }
@@ -167,9 +176,20 @@ package final class NodeService: Service {
             Task { await runtime.leave() }
         }
         integration?.undo()
+        carrier.stop()
         plane.stop()
         executor.shutDown()
         if let failure { throw ServiceProblem.failed(failure) }
+    }
+
+    private func startCarrier() throws(SystemCallError) {
+        let isRelay = settings.relay != .off
+        let loop = try SideCarrierLoop(
+            carrier,
+            SideCarrierSettings(
+                port: plane.port, listens: isRelay, listensTLS: isRelay && settings.relaysByTLS),
+            logger)
+        try WorkerThread(name: "evpn-carrier") { loop.run() }.detach()
     }
 
     /// Resolves the names of configured peers, again and again: addresses behind names move.
@@ -211,6 +231,8 @@ struct NodeParts {
     let nameServer: NameServer?
     let resolverIntegration: ResolverIntegration?
     let executor: any HostExecuting
+    let carrier: SideCarrier
+    let gatewayTalker: GatewayTalker?
     let logger: Logger
 }
 

@@ -37,6 +37,10 @@ package struct NodeSettings: Sendable {
     package var datastorePaths: [String]
     /// What this machine carries for others.
     package var relay = RelayBudget.usual
+    /// Whether members may also come by TLS on port 443.
+    package var relaysByTLS = false
+    /// Whether the gateway is asked to send a port here.
+    package var mapsPorts = true
 
     /// Where names are answered.
     package enum NameService: Hashable, Sendable {

@@ -200,7 +200,9 @@ package final class ResolverIntegration: Sendable {
             current.nameServers.contains(where: { !servers.contains($0) })
         else { throw .noUpstreams }
         if end == nil { end = try makeGuard(.resolvconf) }
-        let lines = ["search \(zone)"] + servers.map { "nameserver \($0)" }
+        // One is enough: glibc and Debian's resolvconf know three servers at most, and the node
+        // finds its upstreams among the others.
+        let lines = ["search \(zone)"] + servers.prefix(1).map { "nameserver \($0)" }
         try run(
             [program, "-a", recordName], input: lines.joined(separator: "\n") + "\n")
     }
@@ -287,7 +289,12 @@ package final class ResolverIntegration: Sendable {
         guard let text = SystemFile.text(ResolvConf.path),
             text.hasPrefix("\(ResolvConf.marker) \(tag)\n")
         else { return false }
-        return (try? SystemFile.uncover(ResolvConf.path)) != nil
+        guard (try? SystemFile.uncover(ResolvConf.path)) != nil else { return false }
+        // It could not write what it learned while ours lay over its file.
+        if current?.owner == .networkManager, let program = ChildProgram.find("nmcli") {
+            _ = try? ChildProgram.run([program, "general", "reload", "dns-rc"])
+        }
+        return true
     }
 
     private static func withdrawRecord(_ name: String) -> Bool {

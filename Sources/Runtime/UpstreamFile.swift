@@ -19,10 +19,11 @@ struct UpstreamFile {
         self.paths = paths
     }
 
-    /// Where upstreams stand: what the integrations put aside comes last, since resolv.conf itself
-    /// leads to this node then.
+    /// Where upstreams stand when resolv.conf itself leads to this node: NetworkManager keeps a
+    /// list that follows the networks, what the integration put aside is as old as the node.
     static let usualPaths = [
-        ResolvConf.path, ResolverIntegration.originalFile, "/run/systemd/resolve/resolv.conf",
+        ResolvConf.path, "/run/NetworkManager/no-stub-resolv.conf",
+        ResolverIntegration.originalFile, "/run/systemd/resolve/resolv.conf",
     ]
 
     /// Looks whether the files changed, if it is time.

@@ -15,6 +15,7 @@ final class SimulatedMachine {
     var usesDHT = false
     var address: SocketAddress
     var disk: SimulatedDisk
+    var nat: NATBox?
     var node: Node?
     /// Counts starts; events of an earlier life are void.
     var life = 0
@@ -50,13 +51,24 @@ final class SimulatedMachine {
 
     var name: String { "n\(index)" }
     var isUp: Bool { node != nil }
-    /// The one local network on which all machines are.
+    /// The one local network on which all machines are, unless they have their own.
     static let network = IPPrefix(.v4(0xC0A8_0000), length: 16) ?? IPPrefix(host: .v4(0xC0A8_0000))
+    private(set) var network = SimulatedMachine.network
+
+    /// Gives the machine a network of its own, behind a NAT or in public.
+    func settle(behind kind: SimulatedNAT?) {
+        let block = UInt32(index + 1) << 8
+        let outside = IPAddress.v4(0x2D12_0002 + block)
+        nat = kind.map { NATBox($0, address: outside) }
+        address = SocketAddress(
+            ip: kind == nil ? outside : .v4(0xC0A8_0002 + block), port: 41_641)
+        network = IPPrefix(address.ip, length: 24) ?? IPPrefix(host: address.ip)
+    }
 
     /// The machine's only network interface.
     var interface: LocalInterface {
         LocalInterface(
-            index: 1, name: "eth0", addresses: [address.ip], prefixes: [Self.network],
+            index: 1, name: "eth0", addresses: [address.ip], prefixes: [network],
             isMulticast: true)
     }
 

@@ -92,6 +92,14 @@ extension Simulation {
         noteStep(of: machine)
     }
 
+    /// A member says something to another in its tunnel, whatever its own node would say.
+    package func say(_ frame: ControlFrame, as index: Int, to other: Int) {
+        guard let key = machines[index].node?.configuration.identity.staticKey.publicKey else {
+            return
+        }
+        step(machines[other], .controlFrame(frame.encode(), from: key))
+    }
+
     func stop(_ machine: SimulatedMachine) {
         guard machine.isUp else { return }
         tell("\(machine.name) stops")

@@ -20,7 +20,7 @@ package final class Simulation {
     var machines: [SimulatedMachine] = []
     var datastores = SimulatedDatastores()
     /// Broken rules, each told once.
-    var violations: [String] = []
+    package internal(set) var violations: [String] = []
     /// The machines of one side while the network is split.
     var partition: Set<Int> = []
     var diskLosses = 0
@@ -52,6 +52,10 @@ package final class Simulation {
                     role: index >= options.machines - options.agents ? .agent : .auto,
                     usesLocalDiscovery: options.usesLocalDiscovery))
             machines[index].usesDHT = options.usesDHT
+            if !options.nats.isEmpty {
+                machines[index].settle(
+                    behind: index < options.nats.count ? options.nats[index] : nil)
+            }
             queue.add(.start(machine: index), at: now + delay)
         }
         scheduleFaults()
@@ -208,8 +212,10 @@ package final class Simulation {
             // The virtual network cuts nothing and carries every size.
             case .send(let bytes, let target), .sendUnfragmented(let bytes, let target):
                 transmit(bytes, from: machine, to: target)
-            case .sendShort(let bytes, _, _):
+            case .sendShort(let bytes, let target, _):
                 machine.traffic.count(bytes, kind: bytes.first ?? 0)
+                // It opens the way for what comes back, and does not arrive.
+                _ = outside(of: machine, to: target)
             case .sendMulticast(let bytes, let target):
                 transmitMulticast(bytes, from: machine, to: target)
             case .persist(let record):
@@ -222,7 +228,7 @@ package final class Simulation {
                 machine.pongs += 1
             case .forwardingChanged:
                 forwardingChanged = true
-            case .addressesChanged, .namesChanged:
+            case .addressesChanged, .namesChanged, .carrier, .gateway:
                 break
             }
         }
@@ -240,14 +246,35 @@ package final class Simulation {
         _ bytes: [UInt8], from sender: SimulatedMachine, to target: SocketAddress
     ) {
         sender.traffic.count(bytes, kind: bytes.first ?? 0)
-        guard let receiver = machines.first(where: { $0.address == target }),
+        let source = outside(of: sender, to: target)
+        guard let receiver = receiver(at: target, from: source),
             !isCut(sender.index, receiver.index), !chance(faults.loss)
         else { return }
         let copies = chance(faults.duplication) ? 2 : 1
         for _ in 0..<copies {
             add(
-                .datagram(machine: receiver.index, bytes, source: sender.address),
+                .datagram(machine: receiver.index, bytes, source: source),
                 after: random.duration(in: faults.delay))
+        }
+    }
+
+    /// Where a datagram of the machine is seen to come from.
+    private func outside(of machine: SimulatedMachine, to target: SocketAddress) -> SocketAddress {
+        guard var nat = machine.nat else { return machine.address }
+        let source = nat.outgoing(
+            from: machine.address, to: target, at: now, random: &random)
+        machine.nat = nat
+        return source
+    }
+
+    /// Who gets what is sent to `target`, if anybody.
+    private func receiver(at target: SocketAddress, from source: SocketAddress)
+        -> SimulatedMachine?
+    {
+        machines.first { machine in
+            guard let nat = machine.nat else { return machine.address == target }
+            return nat.address == target.ip
+                && nat.incoming(to: target.port, from: source, at: now) == machine.address
         }
     }
 

@@ -22,6 +22,9 @@ package struct SimulationOptions: Sendable {
     /// Machines look for each other with the DHT among members; all they are told is that the
     /// first one is a node of it.
     package var usesDHT = false
+    /// What stands before each machine, by index; with an empty list all are on one network.
+    /// Otherwise each is on a network of its own, and `nil` stands for a public address.
+    package var nats: [SimulatedNAT?] = []
     /// Machines start at random moments of this span.
     package var startSpread: Duration = .seconds(3)
     package var faults = FaultPlan()

@@ -70,6 +70,9 @@ struct SessionState: ~Copyable {
     /// Header (16 bytes) and tag (16 bytes) of a transport datagram.
     @inlinable public static var overhead: Int { 32 }
 
+    /// What is in front of the encrypted packet.
+    @inlinable public static var headerCount: Int { 16 }
+
     @inlinable public var localIndex: UInt32 { state.pointee.localIndex }
 
     /// Whether the session is younger than REJECT_AFTER_TIME at `now` (boot clock, nanoseconds).
@@ -105,7 +108,8 @@ struct SessionState: ~Copyable {
             count: count, to: output + 16)
     }
 
-    /// Decrypts a datagram that ``isTransport(_:count:)`` accepted into `count - 32` bytes.
+    /// Decrypts a datagram that ``isTransport(_:count:)`` accepted into `count - 32` bytes,
+    /// which may be where the ciphertext lies.
     ///
     /// Says nothing about repetition: ``accept(_:)`` does, and only then may the plaintext be used.
     @inlinable @inline(__always)

@@ -52,8 +52,8 @@ struct NamesSection: DoctorSection {
         case .networkManager:
             return finding(
                 .note, "resolv.conf \(who)",
-                fix: "--dns-integration file covers it; NetworkManager's changes wait until the "
-                    + "node ends")
+                fix: "--dns-integration lays a file over it until the node ends, and follows "
+                    + "NetworkManager's upstreams; or let NetworkManager use systemd-resolved")
         default: return finding(.good, "resolv.conf \(who)")
         }
     }

@@ -13,7 +13,9 @@ struct DoctorCommand: AsyncParsableCommand {
     @OptionGroup var output: OutputOptions
 
     /// In the order in which they are shown.
-    private static let sections: [any DoctorSection] = [NamesSection()]
+    private static let sections: [any DoctorSection] = [
+        PathsSection(), NamesSection(), DHTSection(),
+    ]
 
     func run() async throws {
         let client = try node.client(timeout: .seconds(3))

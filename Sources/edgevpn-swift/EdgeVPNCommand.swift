@@ -1,6 +1,7 @@
 import ArgumentParser
 import ClusterHost
 import Glibc
+import LinuxIO
 import Runtime
 
 /// The program: one file per subcommand beside this one.
@@ -37,6 +38,7 @@ enum Program {
         if CommandLine.arguments.dropFirst().first == ResolverIntegration.guardArgument {
             exit(ResolverIntegration.runGuard(Array(CommandLine.arguments.dropFirst(2))))
         }
+        CoreFiles.forbid()
         let input = ProcessInput.current
         if input.hadTokenArgument {
             printError(

@@ -31,6 +31,8 @@ struct NodeControl: ControlHandle {
             peers: status.peers.map { peerModel($0, names: status.names) },
             cluster: clusterModel(status), dht: dhtModel(status.dht))
         if status.natBehaviour != .unknown { model.node.nat = status.natBehaviour.rawValue }
+        model.node.mapped = status.mapped.map { "\($0)" }
+        model.node.mappedBy = status.mappedBy?.rawValue
         if !status.observed.isEmpty { model.node.observed = status.observed.map { "\($0)" } }
         return model
     }
@@ -269,6 +271,7 @@ private func peerModel(_ peer: MemberStatus, names: [NodeID: String]) -> PeerMod
         lastHandshakeSeconds: peer.sinceHandshake?.inSeconds, rxBytes: peer.receivedBytes,
         txBytes: peer.sentBytes, suite: suite)
     if let path = peer.path, path.address != nil {
+        model.via = path.stream.map { $0 == .tls ? "tls" : "tcp" }
         model.relay = path.relay.map { names[$0] ?? $0.short }
         model.pathReason = path.reason.rawValue
         model.ways = path.ways.filter(\.isLive).map {

@@ -10,6 +10,7 @@ import MeshNode
 import NetAddress
 import Runtime
 import ServiceLifecycle
+import Storage
 
 /// Starts the parts of `up` in the order in which they may fail, and ends them together.
 enum NodeLauncher {
@@ -31,6 +32,10 @@ enum NodeLauncher {
         } catch {
             await server?.abandon()
             throw error
+        }
+        if let server, case .tcp = server.address {
+            let location = try StateLocation.find(chosen: config.stateDirectory)
+            server.admit(bearer: try APIToken.ofNode(stateDirectory: location.path))
         }
         slot.fill(service.runtime)
         var services: [any Service] = [service]
@@ -186,6 +191,8 @@ enum NodeLauncher {
             case .unlimited: .unlimited
             case .bitsPerSecond(let bits): .limited(bytesPerSecond: bits / 8)
             }
+        settings.relaysByTLS = config.relaysByTLS
+        settings.mapsPorts = config.mapsPorts
         settings.upstreams = config.dnsUpstreams
         settings.routes = config.dnsRoutes
         settings.logsQueries = config.logsDNSQueries

@@ -37,7 +37,7 @@ struct NodeOptions: ParsableArguments {
             throw CommandFailure.mistake(
                 path, "this is not an address of an API", fix: "give unix:/PATH or ADDRESS:PORT")
         }
-        return APIClient(address, timeout: timeout)
+        return APIClient(address, timeout: timeout, bearer: try APIToken.forClient(of: address))
     }
 }
 

@@ -14,7 +14,7 @@ struct ProcessInput {
     /// Whether a token stood on the command line.
     let hadTokenArgument: Bool
 
-    private static let tokenVariables = ["EDGEVPN_TOKEN", "EDGEVPNTOKEN"]
+    private static let tokenVariables = ["EDGEVPN_TOKEN", "EDGEVPNTOKEN", "EDGEVPN_API_TOKEN"]
 
     /// Taken at its first use, which is the first thing that the program does.
     static let current = take()

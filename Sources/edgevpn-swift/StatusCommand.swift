@@ -32,10 +32,17 @@ struct StatusCommand: AsyncParsableCommand {
         if let seen = status.node.observed?.first {
             rows.insert(["seen at", seen], at: rows.count - 1)
         }
+        if let dht = status.dht { rows.insert(["dht", describe(dht)], at: rows.count - 1) }
         for warning in status.node.warnings ?? [] { rows.append(["warning", warning]) }
         if let role = status.cluster.role { rows.append(["role", role]) }
         if let founder = status.cluster.founder { rows.append(["founder", founder]) }
         if let reason = status.cluster.reason, !reason.isEmpty { rows.append(["", reason]) }
         return table(["", ""], rows).split(separator: "\n").dropFirst().joined(separator: "\n")
+    }
+
+    private func describe(_ dht: DHTModel) -> String {
+        guard dht.mode != "off" else { return "off" }
+        let role = dht.mode == "public" && !dht.reachable ? ", only asking" : ""
+        return "\(dht.mode), \(dht.nodesIPv4 + dht.nodesIPv6) nodes\(role)"
     }
 }

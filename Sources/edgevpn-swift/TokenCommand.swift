@@ -122,6 +122,8 @@ struct TokenSummary: Codable {
     /// The node ids that the mesh root named voters; absent unless the mode is `voters`.
     var voters: [String]?
     var policy: Policy?
+    /// Present for a token of edgevpn or Kairos.
+    var isPredecessors: Bool?
 
     init(_ token: NetworkToken) {
         name = token.name
@@ -131,6 +133,7 @@ struct TokenSummary: Codable {
         mtu = Int(token.mtu)
         dht = "\(token.dht)"
         epoch = Int(token.epoch)
+        if token.isDerived { isPredecessors = true }
         peers = token.peerHints
         grants = token.grantsVoters ? ["member", "voter"] : ["member"]
         issuers = token.issuers.map { "\($0.delegation.issuer)" }
@@ -175,6 +178,12 @@ struct TokenSummary: Codable {
         }
         if let voters {
             rows.append(["voters", voters.isEmpty ? "none named" : voters.joined(separator: ", ")])
+        }
+        if isPredecessors == true {
+            rows.append([
+                "made from",
+                "a token of edgevpn; there is no admin key, since every holder could derive it",
+            ])
         }
         rows.append(["secrets", "discovery, admission, issuer keys (not shown)"])
         return table(["", ""], rows).split(separator: "\n").dropFirst().joined(separator: "\n")

@@ -48,6 +48,7 @@ struct TokenOptions: ParsableArguments {
 /// Parses a token; `path` says where it stood.
 func parseToken(_ text: String, path: String) throws(CommandFailure) -> NetworkToken {
     do throws(TokenProblem) {
+        if let seeded = try PredecessorToken.token(from: text) { return seeded }
         return try NetworkToken(parsing: text)
     } catch {
         throw .mistake(

@@ -69,10 +69,26 @@ struct TokenNewCommand: ParsableCommand {
             "Keep the root key in this new file (0600).", valueName: "file"))
     var adminKey: String?
 
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "A token of edgevpn or Kairos to derive the mesh from; everybody with it gets the same.",
+            valueName: "file"))
+    var edgevpnToken: String?
+
     func run() throws {
         var problems: [ConfigProblem] = []
         let request = request(&problems)
+        if edgevpnToken != nil, adminKey != nil {
+            problems.append(
+                ConfigProblem(
+                    path: "--admin-key", message: "a mesh from edgevpn's token has no admin key",
+                    fix: "leave one of the two out"))
+        }
         guard problems.isEmpty else { throw CommandFailure.mistakes(problems) }
+        if let edgevpnToken {
+            return print(try derived(from: edgevpnToken, request).text)
+        }
         var random = SystemRandomNumberGenerator()
         let made: (token: NetworkToken, rootKey: SigningKey)
         do throws(TokenProblem) {
@@ -82,6 +98,25 @@ struct TokenNewCommand: ParsableCommand {
         }
         try keep(made.rootKey, of: made.token)
         print(made.token.text)
+    }
+
+    private func derived(from file: String, _ request: TokenRequest) throws -> NetworkToken {
+        var bytes: [UInt8]
+        do throws(ReadFailure) {
+            bytes = try readFile(file, limit: 65_536)
+        } catch {
+            throw CommandFailure.mistake(
+                "--edgevpn-token", "\(file) cannot be read: \(error.reason)",
+                fix: "name a readable file")
+        }
+        defer { zeroize(&bytes) }
+        let text = String(decoding: bytes, as: UTF8.self)
+        guard let token = try PredecessorToken.token(from: text, request: request) else {
+            throw CommandFailure.mistake(
+                "--edgevpn-token", "\(file) holds no token of edgevpn or Kairos",
+                fix: "name a file with what `edgevpn -g -b` or `kairosctl generate-token` printed")
+        }
+        return token
     }
 
     private func request(_ problems: inout [ConfigProblem]) -> TokenRequest {

@@ -93,6 +93,18 @@ struct UpCommand: AsyncParsableCommand {
                 + "or bits a second. Default 10M.", valueName: "rate"))
     var relay: String?
     @Option(
+        name: .customLong("relay-tls"),
+        help: ArgumentHelp(
+            "Whether members whose network lets nothing else out may come by TLS on port 443: on "
+                + "or off. Default off.", valueName: "on|off"))
+    var relayTLS: String?
+    @Option(
+        name: .customLong("port-mapping"),
+        help: ArgumentHelp(
+            "Whether the gateway is asked to send a UDP port here (PCP, NAT-PMP, UPnP): auto or "
+                + "off. Default auto.", valueName: "auto|off"))
+    var portMapping: String?
+    @Option(
         name: .long,
         help: ArgumentHelp(
             "Packet threads. Default 0: as many as suit this machine.", valueName: "count"))
@@ -176,6 +188,7 @@ struct UpCommand: AsyncParsableCommand {
             (.dhtPlain, dhtPlain.map { "\($0)" }), (.mdns, mdns.map { "\($0)" }), (.dns, dns),
             (.dnsZone, dnsZone), (.dnsIntegration, dnsIntegration),
             (.dnsQueryLog, dnsQueryLog.map { "\($0)" }), (.api, api), (.relay, relay),
+            (.relayTLS, relayTLS), (.portMapping, portMapping),
             (.shards, shards), (.cluster, cluster), (.role, role), (.initSystem, initSystem),
             (.k3sBinary, k3sBinary), (.k3sDataDirectory, k3sDataDir),
             (.k3sConfigDirectory, k3sConfigDir), (.logLevel, logLevel),

@@ -113,6 +113,25 @@ import Testing
         let other = member(4, "d-4", at: 2)
         #expect(step(admission(replaces: 4), [founder, other]) == .refuse(.addressInUse))
     }
+
+    /// A machine that was installed anew gets its place back, once its former self has been silent
+    /// for long.
+    @Test func aSilentNamesakeMakesRoom() {
+        var admission = admission()
+        admission.joiner.name = "b-222222"
+        let former = member(9, "b-999999", at: 9)
+        let members = [member(1, "a-111111", at: 1), former, member(3, "c-333333", at: 3)]
+        func step(_ silence: [UInt64: Duration]) -> EtcdPlan.AdmissionStep {
+            EtcdPlan.admissionStep(admission, members: members, silence: silence)
+        }
+        #expect(step([:]) == .grantAgent)
+        #expect(step([9: .zero]) == .postpone(.anotherJoining))
+        #expect(step([9: EtcdPlan.silenceLimit]) == .remove(9))
+        // Another host's silence says nothing.
+        #expect(step([3: EtcdPlan.silenceLimit]) == .grantAgent)
+        admission.wish = .agent
+        #expect(step([9: EtcdPlan.silenceLimit]) == .grantAgent)
+    }
 }
 
 @Suite struct CodingTests {

@@ -6,10 +6,12 @@ import Testing
 /// EDGEVPN_BINARY. Needs objdump (binutils) and symbols.
 @Suite("The machine code of the packet path")
 struct MachineCodeTests {
-    /// What runs for every packet or batch.
+    /// What runs for every packet or batch: on the direct way, on a smaller path, and relayed.
     static let loops = [
         "drainDevice", "transmitSegments", "flushOutgoing", "receive", "beginRun", "join",
         "writeFlow", "writeFlows", "writeAlone",
+        "transmitLarge", "transmitPieces", "tellTooLarge", "deliverOther", "deliverJoined",
+        "carryOn", "unwrap",
     ]
 
     /// What they may call: each other, their system calls, memory copies, and the ways out to
@@ -17,8 +19,10 @@ struct MachineCodeTests {
     /// exclusive access. Calls through pointers are the cipher's.
     static let allowed = [
         "9DataPlane12PacketWorkerV", "9DataPlane12SegmentationV", "9DataPlane11WaitingPoolV",
-        "7LinuxIO8TunQueueV", "7LinuxIO11UDPEndpointV", "memcpy", "memset", "memmove",
-        "__stack_chk_fail",
+        "9DataPlane9FlowTableV6remove", "9DataPlane10PieceTableV4take",
+        "9DataPlane14TooLargeAnswerO", "9DataPlane14RelayAllowanceV5spend",
+        "9WireGuard12ReplayWindowV6accept", "7LinuxIO8TunQueueV", "7LinuxIO11UDPEndpointV",
+        "checksum_add_words", "memcpy", "memset", "memmove", "__stack_chk_fail",
     ]
 
     @Test("calls nothing but what is listed")

@@ -373,6 +373,23 @@ struct PlaneTests {
         #expect(tunnel.b.events() == expected)
     }
 
+    @Test("pass on a burst of handshakes from one source and count the rest")
+    func handshakeBurst() throws {
+        let tunnel = try Tunnel()
+        var b = tunnel.b.plane.makeWorker()
+        let source = try UDPSocket(port: 0)
+        let initiation: [UInt8] = [1, 0, 0, 0] + [UInt8](repeating: 7, count: 144)
+        var taken = 0
+        for _ in 0..<50 {
+            for _ in 0..<100 { source.send(initiation, to: tunnel.b.address) }
+            while b.round() {}
+            taken += tunnel.b.events().count
+        }
+        #expect(taken >= 256)
+        #expect(tunnel.b.plane.drops(.controlRingFull) == UInt64(5000 - taken))
+        #expect(tunnel.b.plane.drops(.controlRingFull) > 0)
+    }
+
     @Test("outlive a flood: bounded memory, counted drops, traffic as before")
     func flood() throws {
         let tunnel = try Tunnel()

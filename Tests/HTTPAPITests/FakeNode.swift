@@ -4,8 +4,14 @@ import HTTPAPI
 actor FakeNode: ControlHandle {
     private var entries: [String: LedgerEntryModel] = [:]
     private var records: [NameRecordModel] = []
+    private let counters: NameCountersModel?
     static let id = String(repeating: "ab", count: 32)
     static let peer = String(repeating: "cd", count: 32)
+
+    /// - Parameter counters: of the name server; without them there is none.
+    init(counters: NameCountersModel? = nil) {
+        self.counters = counters
+    }
 
     func status() -> StatusModel {
         StatusModel(
@@ -75,7 +81,7 @@ actor FakeNode: ControlHandle {
         return gone
     }
 
-    func nameCounters() -> NameCountersModel? { nil }
+    func nameCounters() -> NameCountersModel? { counters }
 
     func ledgerEntries(bucket: String?) -> [LedgerEntryModel] {
         entries.values.filter { bucket == nil || $0.bucket == bucket }

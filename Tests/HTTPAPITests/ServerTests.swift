@@ -18,9 +18,10 @@ private func serving(
     _ address: APIAddress, _ body: (APIClient) async throws -> Void
 ) async throws {
     let server = try await APIServer.bind(to: address, control: FakeNode())
+    server.admit(bearer: "secret")
     try await withThrowingTaskGroup { tasks in
         tasks.addTask { try await server.run() }
-        try await body(APIClient(server.address))
+        try await body(APIClient(server.address, bearer: "secret"))
         tasks.cancelAll()
         try await tasks.waitForAll()
     }
@@ -179,6 +180,81 @@ struct ServerTests {
                 _ = try await APIServer.bind(to: client.address, control: FakeNode())
             }
             #expect(failure?.fix.contains("--api") == true)
+        }
+    }
+
+    @Test func aTCPPortAnswersToItsTokenOnly() async throws {
+        let loopback = IPAddress.v4(0x7F00_0001)
+        try await serving(.tcp(SocketAddress(ip: loopback, port: 0))) { client in
+            #expect(try await client.status().node.hostname == "a")
+            for wrong in [nil, "", "Secret", "secret2", "secre", "secret secret"] {
+                let stranger = APIClient(client.address, bearer: wrong)
+                let request = APIRequest(method: "GET", target: "/v1/status", body: [])
+                let answer = try await stranger.send(request)
+                #expect(answer.status == 401, "\(wrong ?? "none")")
+                #expect(!String(decoding: answer.body, as: UTF8.self).contains("hostname"))
+                #expect(!String(decoding: answer.body, as: UTF8.self).contains("secret"))
+            }
+        }
+    }
+
+    /// A node that has not read its token yet has nobody's.
+    @Test func beforeTheTokenIsKnownNobodyPasses() async throws {
+        let loopback = IPAddress.v4(0x7F00_0001)
+        let server = try await APIServer.bind(
+            to: .tcp(SocketAddress(ip: loopback, port: 0)), control: FakeNode())
+        try await withThrowingTaskGroup { tasks in
+            tasks.addTask { try await server.run() }
+            for bearer in [nil, "", "x"] {
+                let answer = try await APIClient(server.address, bearer: bearer)
+                    .send(APIRequest(method: "GET", target: "/v1/status", body: []))
+                #expect(answer.status == 401)
+            }
+            tasks.cancelAll()
+            try await tasks.waitForAll()
+        }
+    }
+
+    /// An operator may open the socket to others; they read and change nothing.
+    @Test func otherUsersOfTheSocketMayOnlyRead() async throws {
+        try #require(geteuid() == 0, "another user is needed")
+        try await withDirectory { directory in
+            let path = "\(directory)/api.sock"
+            try await serving(.unix(path: path)) { client in
+                #expect(chmod(directory, 0o755) == 0 && chmod(path, 0o666) == 0)
+                let read = try await asNobody(path, ["/v1/status"])
+                #expect(read.hasPrefix("200 "), "\(read)")
+                for words in [
+                    ["-X", "DELETE", "/v1/ledger/users/x"], ["-d", "{}", "/v1/cluster"],
+                    ["-X", "PUT", "-d", "{\"value\": \"x\"}", "/v1/ledger/users/x"],
+                ] {
+                    let refused = try await asNobody(path, words)
+                    #expect(
+                        refused.hasPrefix("403 ") && refused.contains("only read"), "\(refused)")
+                }
+                _ = try await client.putLedgerEntry(bucket: "users", key: "x", value: [1])
+            }
+        }
+    }
+
+    /// Asks as the user nobody; the status and the answer.
+    private func asNobody(_ path: String, _ words: [String]) async throws -> String {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/setpriv")
+        process.arguments =
+            ["--reuid", "65534", "--clear-groups", "curl", "-s", "--max-time", "20"]
+            + ["--unix-socket", path, "-w", "\n%{http_code}"] + words.dropLast()
+            + ["http://localhost\(words.last ?? "")"]
+        let output = Pipe()
+        process.standardOutput = output
+        return try await withCheckedThrowingContinuation { continuation in
+            process.terminationHandler = { _ in
+                let data = output.fileHandleForReading.readDataToEndOfFile()
+                let lines = String(decoding: data, as: UTF8.self).split(separator: "\n")
+                continuation.resume(
+                    returning: ([lines.last ?? ""] + lines.dropLast()).joined(separator: " "))
+            }
+            do { try process.run() } catch { continuation.resume(throwing: error) }
         }
     }
 

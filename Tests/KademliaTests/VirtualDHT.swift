@@ -19,13 +19,22 @@ struct VirtualDHT {
     var peers: [SocketAddress: Set<SocketAddress>] = [:]
     var drops: [DHTDropReason: Int] = [:]
     var sentBytes = 0
+    /// Who finds a member stays connected to it.
+    var isSociable = false
     /// Nodes that are silent when asked to `get`, as those that know BEP 5 only.
     var withoutGet: Set<SocketAddress> = []
     /// Nodes that point to each other, claim to store everything, and know nothing.
     var liars: [SocketAddress: KademliaID] = [:]
     private var deadlines: [SocketAddress: BootInstant] = [:]
+    /// Moments at which somebody may be due, the earliest at the root; some are stale.
+    private var alarms: [Alarm] = []
     private var flying: [Datagram] = []
     private var order = 0
+
+    private struct Alarm {
+        var time: BootInstant
+        var address: SocketAddress
+    }
 
     private struct Datagram {
         var arrival: BootInstant
@@ -80,7 +89,7 @@ struct VirtualDHT {
         if isPublic { agent.setLocalAddresses([address.ip], at: now) }
         agent.addBootstrap(bootstrap, at: now)
         agents[address] = agent
-        deadlines[address] = agent.deadline
+        setAlarm(address, agent.deadline)
     }
 
     /// Switches a machine off.
@@ -99,7 +108,7 @@ struct VirtualDHT {
         var actions: [DHTAction] = []
         let result = body(&agent, clock(of: address), &random, &actions)
         agents[address] = agent
-        deadlines[address] = agent.deadline
+        setAlarm(address, agent.deadline)
         carryOut(actions, of: address)
         return result
     }
@@ -144,7 +153,7 @@ struct VirtualDHT {
     @discardableResult
     mutating func run(until end: BootInstant, _ isDone: (VirtualDHT) -> Bool) -> Bool {
         while !isDone(self) {
-            let timer = deadlines.values.min() ?? .distantFuture
+            let timer = nextAlarm?.time ?? .distantFuture
             let next = min(flying.last?.arrival ?? .distantFuture, timer)
             guard next <= end else {
                 now = end
@@ -153,24 +162,56 @@ struct VirtualDHT {
             now = max(now, next)
             if let datagram = flying.last, datagram.arrival <= now {
                 flying.removeLast()
-                if liars[datagram.target] != nil {
-                    lie(datagram)
-                    continue
-                }
-                if withoutGet.contains(datagram.target), datagram.isGet { continue }
-                with(datagram.target) {
-                    $0.receive(
-                        datagram.bytes, from: datagram.source, room: datagram.room, at: $1,
-                        random: &$2, into: &$3)
-                }
-                continue
-            }
-            let due = deadlines.filter { $0.value <= now }.keys
-            for address in due.sorted(by: { $0.description < $1.description }) {
-                with(address) { $0.timeout(at: $1, random: &$2, into: &$3) }
+                deliver(datagram)
+            } else if let alarm = nextAlarm {
+                with(alarm.address) { $0.timeout(at: $1, random: &$2, into: &$3) }
             }
         }
         return true
+    }
+
+    private mutating func deliver(_ datagram: Datagram) {
+        if liars[datagram.target] != nil { return lie(datagram) }
+        if withoutGet.contains(datagram.target), datagram.isGet { return }
+        with(datagram.target) {
+            $0.receive(
+                datagram.bytes, from: datagram.source, room: datagram.room, at: $1, random: &$2,
+                into: &$3)
+        }
+    }
+
+    /// The earliest alarm that still holds.
+    private var nextAlarm: Alarm? {
+        mutating get {
+            while let first = alarms.first, deadlines[first.address] != first.time { popAlarm() }
+            return alarms.first
+        }
+    }
+
+    private mutating func setAlarm(_ address: SocketAddress, _ time: BootInstant?) {
+        guard deadlines[address] != time else { return }
+        deadlines[address] = time
+        guard let time else { return }
+        var index = alarms.count
+        alarms.append(Alarm(time: time, address: address))
+        while index > 0, alarms[index].time < alarms[(index - 1) / 2].time {
+            alarms.swapAt(index, (index - 1) / 2)
+            index = (index - 1) / 2
+        }
+    }
+
+    private mutating func popAlarm() {
+        alarms.swapAt(0, alarms.count - 1)
+        alarms.removeLast()
+        var index = 0
+        while true {
+            let children = [2 * index + 1, 2 * index + 2].filter { $0 < alarms.count }
+            guard let least = children.min(by: { alarms[$0].time < alarms[$1].time }),
+                alarms[least].time < alarms[index].time
+            else { return }
+            alarms.swapAt(index, least)
+            index = least
+        }
     }
 
     private mutating func carryOut(_ actions: [DHTAction], of address: SocketAddress) {
@@ -184,6 +225,10 @@ struct VirtualDHT {
                 writes[address, default: [:]][operation] = storing
             case .found(let records):
                 found[address, default: []].formUnion(records.map(\.tag))
+                if isSociable {
+                    agents[address]?.setAlone(false, at: now)
+                    setAlarm(address, agents[address]?.deadline)
+                }
             case .dropped(let reason):
                 drops[reason, default: 0] += 1
             case .foundPeers(let addresses):

@@ -4,7 +4,7 @@ import Testing
 /// The floors of docs/architecture.md. A new target gets its line here and there.
 private let floors: [String: Int] = [
     "MeshBase": 0, "CSodium": 0, "CLinux": 0, "CNetlink": 0, "CPacketCipher": 0,
-    "CFileSystem": 0, "CProcess": 0, "COpenSSL": 0,
+    "CFileSystem": 0, "CProcess": 0, "COpenSSL": 0, "CChecksum": 0,
     "Cryptography": 1, "NetAddress": 1,
     "WireGuard": 2, "Kademlia": 2, "PathDiscovery": 2, "DNS": 2, "Membership": 2, "Ledger": 2,
     "Consensus": 2, "ClusterPlan": 2,

@@ -57,7 +57,7 @@ extension NodeAction {
         switch self {
         case .log(let level, _): level == .debug
         case .send, .sendShort, .sendUnfragmented, .sendMulticast, .persist, .forwardingChanged,
-            .addressesChanged, .namesChanged, .host, .pong:
+            .addressesChanged, .namesChanged, .host, .pong, .carrier, .gateway:
             false
         }
     }

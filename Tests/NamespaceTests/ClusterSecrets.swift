@@ -30,6 +30,7 @@ struct ClusterSecrets {
                 add("the authority's key on \(node.name)", bytes)
             }
         }
+        serverSecrets = patterns.filter { $0.name.hasPrefix("the authority's key") }
     }
 
     /// The same for machines with K3s.
@@ -115,6 +116,31 @@ struct ClusterSecrets {
         patterns.filter { content.range(of: $0.bytes) != nil }.map(\.name)
     }
 
+    /// What a core file of the daemon would hold: no secret of another machine, and on an agent none
+    /// that only servers have.
+    func expectOwnersOnlyInMemory(of cluster: ClusterLab, agents: [ClusterNode]) throws {
+        try #require(!serverSecrets.isEmpty)
+        // In memory secrets are as they are, or as their text.
+        let plain = patterns.filter { !$0.name.contains(" in ") }
+        for node in cluster.nodes {
+            let process = try #require(node.daemon).identifier
+            let memory = try ProcessMemory(of: process)
+            let found = memory.names(of: plain)
+            // Guards the guard: its own seed is there.
+            #expect(found.contains("\(node.name)'s signing seed"), "\(memory.size) bytes read")
+            let foreign = found.filter { name in
+                cluster.nodes.contains { other in
+                    other !== node && (name.hasPrefix("\(other.name)'s "))
+                }
+            }
+            #expect(foreign == [], "in the memory of \(node.name)")
+            if agents.contains(where: { $0 === node }) {
+                let kept = memory.names(of: serverSecrets)
+                #expect(kept == [], "in the memory of \(node.name), an agent")
+            }
+        }
+    }
+
     /// Looks wherever another user or machine could read.
     func expectNowhere(in cluster: ClusterLab) async throws {
         var places = 0
@@ -134,7 +160,8 @@ struct ClusterSecrets {
                 }
             }
             for words in [
-                ["status"], ["peers"], ["cluster", "status"], ["ledger", "get"], ["dns", "list"],
+                ["status"], ["peers"], ["cluster", "status"], ["cluster", "explain"],
+                ["ledger", "get"], ["dns", "list"],
             ] {
                 for option in [[], ["--json"]] {
                     let answer = try await node.host.attempt(

@@ -73,31 +73,58 @@ private struct Said: Hashable, Sendable {
     var echoesQuestion: Bool
 }
 
-/// Why a server's answer is another one than ours, with the document that decides.
+/// Why a server's answer is another one than ours, with the document that decides: each rule says
+/// what both must have answered, so that nothing else hides behind it.
 private func explain(_ server: String, _ result: Comparison) -> String? {
-    let name = result.question.name.description.lowercased()
-    if result.question.type == .any {
+    guard let theirs = result.others[server] else { return nil }
+    let ours = result.ours
+    let type = result.question.type
+    let isEmpty = ours.code == 0 && ours.answers.isEmpty && !ours.isCut
+    if type == .any, ours.code == theirs.code, !ours.answers.isEmpty,
+        Set(ours.answers).isSubset(of: theirs.answers) || theirs.isCut
+            || theirs.answers.allSatisfy({ $0.contains(" hinfo ") })
+    {
         return "ANY: one set of records is enough (RFC 8482 section 4.1)"
     }
-    if let theirs = result.others[server], theirs.answers == result.ours.answers,
-        theirs.answers.contains(where: { $0.contains(" cname ") }), theirs.code == 0
+    if theirs.answers == ours.answers, theirs.answers.contains(where: { $0.contains(" cname ") }),
+        theirs.code == 0
     {
-        return result.ours.code == 3
+        return ours.code == 3
             ? "the code is that of the last name of a chain (RFC 6604 section 3)"
             : "a chain that ends without data comes with SOA (RFC 2308 section 2.2)"
     }
     guard server == "dnsmasq" else { return nil }
-    if name.hasSuffix("apps.mesh.internal") || name.hasSuffix("sub.mesh.internal") {
-        return "its wildcards cover the name itself and names that exist (RFC 4592 section 2.2.1)"
+    return explainDnsmasq(result.question, ours, theirs, isEmpty: isEmpty)
+}
+
+private func explainDnsmasq(
+    _ question: DNSQuestion, _ ours: Said, _ theirs: Said, isEmpty: Bool
+) -> String? {
+    let name = question.name.description.lowercased()
+    let isApex = name == zone || name.hasSuffix("in-addr.arpa")
+    if name == "apps.\(zone)" || name.hasSuffix(".apps.\(zone)"),
+        theirs.answers == ["\(name) a 10.1.0.9"]
+    {
+        // Its `address=` covers the name, all names below, and everything below those.
+        if name == "apps.\(zone)", isEmpty {
+            return "a wildcard does not cover its parent, which exists (RFC 4592 section 2.2.2)"
+        }
+        if name == "own.apps.\(zone)", isEmpty {
+            return "a wildcard does not cover names that exist (RFC 4592 section 2.2.1)"
+        }
+        if name.hasSuffix(".own.apps.\(zone)"), ours.code == 3 {
+            return "a name that exists keeps wildcards from those below (RFC 4592 section 3.3.1)"
+        }
     }
-    let theirs = result.others[server]
-    if theirs?.code == 3, result.ours.code == 0, result.ours.answers.isEmpty {
-        return "a name with names below it, or with other records, exists (RFC 8020 section 2)"
+    if theirs.code == 3, isEmpty {
+        return isApex
+            ? "it has no zone: neither an apex nor names between (RFC 1034 section 4.2)"
+            : "a name with names below it, or with other records, exists (RFC 8020 section 2)"
     }
-    if name.hasSuffix("in-addr.arpa") || name == "mesh.internal" {
+    if isApex, theirs.answers.isEmpty, question.type == .soa || question.type == .ns {
         return "it has no zone: neither an apex nor names between (RFC 1034 section 4.2)"
     }
-    if result.ours.isCut != theirs?.isCut {
+    if ours.isCut != theirs.isCut {
         return "what fits is what the client offered, 1,232 at most (RFC 9715 section 3)"
     }
     return nil
@@ -190,7 +217,7 @@ private func startDnsmasq(in directory: String) throws -> RunningProgram {
         case "A" where owner == "*.apps": lines.append("address=/apps.\(zone)/\(text)")
         case "A", "AAAA": lines.append("host-record=\(name),\(text)")
         case "CNAME":
-            if !owner.hasPrefix("*") { lines.append("cname=\(name),\(text).\(zone)") }
+            lines.append("cname=\(name),\(text).\(zone)")
         case "MX": lines.append("mx-host=\(name),\(words[1]).\(zone),\(words[0])")
         case "SRV":
             lines.append("srv-host=\(name),\(words[3]).\(zone),\(words[2]),\(words[0]),\(words[1])")

@@ -136,14 +136,15 @@ struct LibtorrentCrowd: Sendable {
                 value = alert.item["value"] if isinstance(alert.item, dict) else alert.item
                 say("got", alert.seq, value)
             elif name == "iput":
-                target = first.dht_put_immutable_item(args[0].encode())
-                alert = await_alert("dht_put_alert", lambda a: True, 30)
-                say("iput", target, alert.num_success if alert else 0)
+                alert = until(
+                    lambda: first.dht_put_immutable_item(args[0].encode()),
+                    "dht_put_alert", lambda a: a.num_success > 0)
+                say("iput", alert.num_success)
             elif name == "iget":
                 target = lt.sha1_hash(bytes.fromhex(args[0]))
                 alert = until(
                     lambda: first.dht_get_immutable_item(target),
-                    "dht_immutable_item_alert", lambda a: True)
+                    "dht_immutable_item_alert", lambda a: "uninit" not in a.message())
                 say("iget", alert.message())
             elif name == "announce":
                 torrent = lt.parse_magnet_uri("magnet:?xt=urn:btih:" + args[0])

@@ -112,9 +112,12 @@ extension MeshTests {
             try await withMesh { mesh in
                 let nat = try await NATLab(mesh)
                 let hidden = ["--no-mdns", "--dht", "private", "--dht-plain", "--dht-announce"]
-                var anna = try await nat.site(1, .open, name: "anna").machine
+                let anna = try await nat.site(1, .open, name: "anna").machine
                 try await nat.lose(percent: lossPercent)
-                _ = try await anna.up(hidden + ["--listen", "6881"])
+                // Their own first words may get lost, and they say them once.
+                let contacts = ["45.18.2.2:6881", "45.18.3.2:6881"]
+                _ = try await anna.up(
+                    hidden + ["--listen", "6881"] + contacts.flatMap { ["--dht-bootstrap", $0] })
                 let aria = try await nat.site(2, .open, name: "aria").machine.host
                 let ariaProcess = try aria.startAria(
                     entry: "45.18.1.2:6881", infoHash: infoHash)
@@ -124,7 +127,7 @@ extension MeshTests {
                     for process in [ariaProcess, daemon] { process.send(SIGTERM) }
                 }
                 let asker = try await nat.site(4, .open, name: "asker").machine.host
-                for address in ["45.18.2.2:6881", "45.18.3.2:6881"] {
+                for address in contacts {
                     var probe = try KRPCProbe(asker, address)
                     try await eventually("\(address) has anna as a peer", within: .seconds(120)) {
                         try await probe.peers(of: mesh.announcedName()) == ["45.18.1.2:6881"]

@@ -45,6 +45,11 @@ extension MeshTests {
                 #expect(try await world.anna.status().peers.map(\.hostname) == ["bert"])
                 let dht = try #require(try await world.guide.status().dht)
                 #expect(dht.storedItems > 0)
+                let doctor = try await world.anna.ask(["doctor"]).output
+                #expect(doctor.contains("dht: private, "), "\(doctor)")
+                #expect(doctor.contains("dht: others see this machine at 10.91.0.2:"))
+                let shown = try await world.anna.ask(["status"]).output
+                #expect(shown.contains("private, "), "\(shown)")
                 #expect(
                     try await world.anna.status().dht?.observedIPv4?.hasPrefix("10.91.0.2:") == true
                 )

@@ -20,7 +20,9 @@ enum DNSExchange {
     }
 
     /// The next message on a connection of its own; `nil` when it ends or takes too long.
-    static func tcp(_ bytes: [UInt8], to server: SocketAddress) throws -> [UInt8]? {
+    static func tcp(
+        _ bytes: [UInt8], to server: SocketAddress, patience: Int32 = 3_000
+    ) throws -> [UInt8]? {
         let framed = [UInt8(bytes.count >> 8), UInt8(bytes.count & 255)] + bytes
         let socket = try StreamSocket(connectingTo: server)
         var rest = framed[...]
@@ -28,7 +30,7 @@ enum DNSExchange {
         while true {
             let wanted = Int16(rest.isEmpty ? POLLIN : POLLIN | POLLOUT)
             var entry = pollfd(fd: socket.descriptor, events: wanted, revents: 0)
-            guard poll(&entry, 1, 3_000) > 0 else { return nil }
+            guard poll(&entry, 1, patience) > 0 else { return nil }
             if entry.revents & Int16(POLLOUT) != 0, !rest.isEmpty,
                 case .moved(let count) = socket.send(rest)
             {

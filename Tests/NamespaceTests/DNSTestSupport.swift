@@ -24,15 +24,29 @@ struct ProgramResult: Sendable {
 func inNewNamespace<Value: Sendable>(
     _ body: @escaping @Sendable () throws -> Value
 ) throws -> Value {
-    let box = ResultBox<Value>()
-    let thread = try WorkerThread(name: "namespace") {
-        box.set(
-            Result {
-                try NetworkNamespace.enterNew()
-                try Netlink().bringUp(1)
-                return try body()
-            })
+    try onItsOwnThread {
+        try NetworkNamespace.enterNew()
+        try Netlink().bringUp(1)
+        return try body()
     }
+}
+
+/// Runs `body` on a thread of its own inside the namespace called `name`; sockets that it opens
+/// stay there.
+func inNamespace<Value: Sendable>(
+    _ name: String, _ body: @escaping @Sendable () throws -> Value
+) throws -> Value {
+    try onItsOwnThread {
+        try NetworkNamespace(named: name).enter()
+        return try body()
+    }
+}
+
+private func onItsOwnThread<Value: Sendable>(
+    _ body: @escaping @Sendable () throws -> Value
+) throws -> Value {
+    let box = ResultBox<Value>()
+    let thread = try WorkerThread(name: "namespace") { box.set(Result { try body() }) }
     thread.join()
     return try box.take()
 }

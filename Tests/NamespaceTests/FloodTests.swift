@@ -63,7 +63,7 @@ extension MeshTests {
 }
 
 /// What the process holds in memory.
-private func residentKiB(_ process: LabProcess) throws -> Int {
+func residentKiB(_ process: LabProcess) throws -> Int {
     let status = try #require(Lab.contents(of: "/proc/\(process.identifier)/status"))
     let line = try #require(status.split(separator: "\n").first { $0.hasPrefix("VmRSS:") })
     return try #require(

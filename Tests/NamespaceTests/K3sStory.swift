@@ -41,8 +41,11 @@ struct K3sStory {
     }
 
     /// No unit and no file of the operator is touched, and `cluster-init` is gone.
-    func onlyDropInsWereWritten() throws {
+    func onlyDropInsWereWritten() async throws {
         for node in nodes {
+            try await eventually("\(node.name) would join another", within: .seconds(60)) {
+                target(of: node).map { $0 !== node } ?? false
+            }
             let text = node.text(of: node.dropIn)
             let attributes = try FileManager.default.attributesOfItem(atPath: node.dropIn)
             #expect(attributes[.posixPermissions] as? Int == 0o600)
@@ -68,6 +71,7 @@ struct K3sStory {
         let secrets = try ClusterSecrets(k3s: cluster)
         try await secrets.expectNowhere(in: cluster)
         try secrets.expectServersOnly(agents: agents)
+        try secrets.expectOwnersOnlyInMemory(of: cluster, agents: agents)
     }
 
     func theGateLetsMembersStart() async throws {

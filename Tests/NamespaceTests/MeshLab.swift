@@ -190,6 +190,8 @@ struct MeshStatus: Decodable, Sendable {
         var ipv4: String?
         var ipv6: String?
         var port: Int?
+        var mapped: String?
+        var mappedBy: String?
     }
 
     struct Peer: Decodable, Sendable {
@@ -200,14 +202,18 @@ struct MeshStatus: Decodable, Sendable {
         var state: String
         var endpoint: String?
         var path: String?
+        var via: String?
+        var relay: String?
         var rxBytes: Int?
     }
 
     struct DHT: Decodable, Sendable {
         var mode: String
         var nodesIPv4: Int
+        var nodesIPv6: Int
         var reachable: Bool
         var observedIPv4: String?
+        var observedIPv6: String?
         var storedItems: Int
         var storedPeers: Int
     }

@@ -159,6 +159,38 @@ final class NATLab: Sendable {
         return site
     }
 
+    /// The core loses so many of a thousand packets, at random.
+    func lose(permille: Int) async throws {
+        try await weather("numgen random mod 1000 < \(permille) drop")
+    }
+
+    /// The core carries nothing between two sites; both still reach all others.
+    func separate(_ first: NATSite, _ second: NATSite) async throws {
+        let (one, other) = ("45.18.\(first.index).0/24", "45.18.\(second.index).0/24")
+        try await weather(
+            "ip saddr \(one) ip daddr \(other) drop\nip saddr \(other) ip daddr \(one) drop")
+    }
+
+    /// The core works again.
+    func clearUp() async throws {
+        try await weather("")
+    }
+
+    private func weather(_ verdict: String) async throws {
+        let rules = try mesh.lab.file(
+            "nft-weather",
+            """
+            table ip weather
+            delete table ip weather
+            table ip weather { chain forward {
+                type filter hook forward priority 0
+                \(verdict)
+            }
+            }
+            """)
+        try await core.run(["nft", "-f", rules])
+    }
+
     /// Several sites, each made while the others are.
     func sites(_ kinds: [SiteKind], names: [String]) async throws -> [NATSite] {
         try await withThrowingTaskGroup(of: NATSite.self) { group in

@@ -60,30 +60,31 @@ extension MeshTests {
             try await withMesh { mesh in
                 let names = (1...setting("NAMES_NODES", default: 20)).map { "node\($0)" }
                 let machines = try await mesh.lan(names + ["late", "lost"])
-                let others = machines.prefix(names.count)
-                for machine in others { _ = try machine.start() }
-                let lost = try machines[names.count + 1].start()
-                for name in ["node1", "lost"] {
-                    try await others.all(name, isAnswered: true, within: .seconds(120))
+                let others = Array(machines.prefix(names.count))
+                var running = try others.map { try $0.start() }
+                running.append(try machines[names.count + 1].start())
+                for (machine, process) in zip(others, running) {
+                    try await machine.answers(process)
                 }
-                try await others.all("node\(names.count)", isAnswered: true, within: .seconds(120))
+                let watch = try await NameWatch(others)
+                for name in names + ["lost"] {
+                    try await watch.all(answer: name, true, within: .seconds(120))
+                }
 
                 let late = machines[names.count]
                 var begin = ContinuousClock.now
-                let process = try await late.up()
-                let ready = ContinuousClock.now
-                try await others.all("late", isAnswered: true, within: .seconds(60))
-                report("a node's start until its API answers", [ready - begin])
-                report("from then until all answer its name", [.now - ready])
+                let process = try late.start()
+                try await watch.all(answer: "late", true, within: .seconds(60))
+                report("a node's start until all answer its name", [.now - begin])
 
                 begin = ContinuousClock.now
                 process.send(SIGTERM)
-                try await others.all("late", isAnswered: false, within: .seconds(60))
+                try await watch.all(answer: "late", false, within: .seconds(60))
                 report("an orderly leave until no node answers its name", [.now - begin])
 
                 begin = ContinuousClock.now
-                lost.send(SIGKILL)
-                try await others.all("lost", isAnswered: false, within: .seconds(120))
+                running[names.count].send(SIGKILL)
+                try await watch.all(answer: "lost", false, within: .seconds(120))
                 report("a killed node until no node answers its name", [.now - begin])
             }
         }
@@ -113,32 +114,6 @@ extension MeshMachine {
             }
         } catch {
             throw LabFailure("\(error): \(last)")
-        }
-    }
-}
-
-extension Collection<MeshMachine> where Self: Sendable {
-    /// Waits until every machine's name server answers `name`, or none does; all ask at once.
-    fileprivate func all(
-        _ name: String, isAnswered: Bool, within limit: Duration
-    ) async throws {
-        try await withThrowingTaskGroup(of: Void.self) { group in
-            for machine in self {
-                group.addTask {
-                    var server: String?
-                    try await eventually(
-                        "\(machine.name) knows \(name): \(isAnswered)", within: limit
-                    ) {
-                        if server == nil { server = try? await machine.status().node.ipv6 }
-                        guard let server else { return false }
-                        let code = try await machine.resolve(
-                            "\(name).lab.internal", "AAAA", at: server
-                        ).code
-                        return code == (isAnswered ? "NOERROR" : "NXDOMAIN")
-                    }
-                }
-            }
-            try await group.waitForAll()
         }
     }
 }

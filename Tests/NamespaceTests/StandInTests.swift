@@ -49,8 +49,15 @@ import Testing
             #expect(first.read("server/tls/server-ca.crt") == authority)
             try await first.stop()
 
-            // Without: a new cluster under a new authority, in silence.
+            // Without, told to join itself: nothing.
             try FileManager.default.removeItem(atPath: first.data)
+            let lost = try first.start([
+                "server", "--server", "https://172.31.79.1:6443", "--token", "mine",
+            ])
+            #expect(try await lost.end(within: .seconds(60)) != 0)
+            #expect(!FileManager.default.fileExists(atPath: first.wal))
+
+            // Without: a new cluster under a new authority, in silence.
             try await first.isReady(try first.start(founding))
             #expect(first.read("server/tls/server-ca.crt") != authority)
             try await first.stop()

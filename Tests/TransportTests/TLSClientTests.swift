@@ -3,9 +3,9 @@ import Transport
 
 /// A whole conversation with a real server is in the namespace tests.
 @Suite struct TLSClientTests {
-    private func session(_ name: String, isAddress: Bool = false) throws -> TLSClientSession {
+    private func session(_ name: String, isAddress: Bool = false) throws -> TLSSession {
         let context = try #require(TLSClientContext())
-        return try #require(TLSClientSession(context, name: name, isAddress: isAddress))
+        return try #require(TLSSession(context, name: name, isAddress: isAddress))
     }
 
     @Test func nothingIsSaidBeforeTheServerIsKnown() throws {
@@ -30,6 +30,6 @@ import Transport
 
     @Test func aNameThatIsNoAddressIsRefused() throws {
         let context = try #require(TLSClientContext())
-        #expect(TLSClientSession(context, name: "dns.example", isAddress: true) == nil)
+        #expect(TLSSession(context, name: "dns.example", isAddress: true) == nil)
     }
 }

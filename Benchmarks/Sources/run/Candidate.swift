@@ -7,8 +7,24 @@ struct Candidate {
     let suite: String
     /// Where iperf3 in a finds its server in b.
     let target: String
-    /// The processes whose CPU time is the price.
-    let processes: [Process]
+    /// The processes whose CPU time is the price: a's end, b's end, and who else is on the way.
+    let processes: [Int32]
+    var from = "a"
+    var to = "b"
+    var probes: Set<Probe> = Set(Probe.allCases)
+    var handshakes: HandshakeTarget?
+
+    /// Moves b's end to another CPU, all threads.
+    func pin(second processor: Int) throws {
+        guard processes.count > 1 else { return }
+        let process = processes[1]
+        try execute(["taskset", "-a", "-p", "-c", "\(processor)", "\(process)"])
+    }
+}
+
+/// What is asked of a candidate beside one TCP flow both ways.
+enum Probe: CaseIterable {
+    case fourFlows, datagrams, twoProcessors, pings
 }
 
 extension Lab {
@@ -17,9 +33,38 @@ extension Lab {
         Candidate(name: "bare veth", suite: "none", target: Side.b.outer, processes: [])
     }
 
+    /// Our packet engine with fixed keys, no control, and copying in the place of encryption.
+    func nullEngine() throws -> Candidate {
+        var processes: [Int32] = []
+        for side in Side.allCases {
+            let words = [
+                tools, "tunnel", "null", "null0", "7105", "\(side.other.outer):7105",
+                "10.211.5.\(side.number)", "10.211.5.\(side.other.number)",
+            ]
+            processes.append(try start(inside(side, words), log: "null-\(side.rawValue)"))
+        }
+        for side in Side.allCases {
+            try waitForDevice("null0", side)
+            let prefix = ["ip", "-n", space(side)]
+            try execute(prefix + ["address", "add", "10.211.5.\(side.number)/24", "dev", "null0"])
+            try execute(prefix + ["link", "set", "null0", "mtu", "1420", "up"])
+        }
+        return Candidate(
+            name: "our engine", suite: "null cipher", target: "10.211.5.2", processes: processes)
+    }
+
+    func waitForDevice(_ name: String, _ side: Side) throws {
+        for _ in 0..<50 {
+            let show = ["ip", "-n", space(side), "link", "show", "dev", name]
+            if try execute(show, mayFail: true).status == 0 { return }
+            Thread.sleep(forTimeInterval: 0.1)
+        }
+        throw Failure("\(name) does not appear\n" + logs())
+    }
+
     /// A plain WireGuard tunnel of ours.
     func tunnel(binary: String, version: String, keys: [Side: KeyPair]) throws -> Candidate {
-        var processes: [Process] = []
+        var processes: [Int32] = []
         for side in Side.allCases {
             guard let own = keys[side], let peer = keys[side.other] else { continue }
             let path = "\(directory)/edge-\(side.rawValue).conf"
@@ -43,12 +88,13 @@ extension Lab {
         }
         return Candidate(
             name: "edgevpn-swift \(version) tunnel", suite: wireguardSuite, target: "10.211.1.2",
-            processes: processes)
+            processes: processes,
+            handshakes: keys[.b].map { HandshakeTarget(port: 7101, key: $0.open) })
     }
 
     func wireguardGo(binary: String, keys: [Side: KeyPair]) throws -> Candidate {
         let version = try execute([binary, "--version"]).output.firstLine
-        var processes: [Process] = []
+        var processes: [Int32] = []
         for side in Side.allCases {
             processes.append(
                 try start(
@@ -75,7 +121,8 @@ extension Lab {
             try execute(prefix + ["link", "set", device, "mtu", "1420", "up"])
         }
         return Candidate(
-            name: version, suite: wireguardSuite, target: "10.211.2.2", processes: processes)
+            name: version, suite: wireguardSuite, target: "10.211.2.2", processes: processes,
+            handshakes: keys[.b].map { HandshakeTarget(port: 7102, key: $0.open) })
     }
 
     /// Writes a file that no other user can read.

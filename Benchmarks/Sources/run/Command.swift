@@ -14,6 +14,9 @@ struct Finished {
     let output: String
 }
 
+/// Set by a signal, read between two programs.
+nonisolated(unsafe) var isInterrupted = false
+
 /// Runs a program to its end; standard error comes with the output.
 @discardableResult
 func execute(_ words: [String], mayFail: Bool = false) throws -> Finished {
@@ -27,6 +30,7 @@ func execute(_ words: [String], mayFail: Bool = false) throws -> Finished {
     let data = pipe.fileHandleForReading.readDataToEndOfFile()
     process.waitUntilExit()
     let output = String(decoding: data, as: UTF8.self)
+    if isInterrupted { throw Failure("interrupted") }
     if process.terminationStatus != 0, !mayFail {
         throw Failure("\(words.joined(separator: " ")): \(output)")
     }

@@ -58,7 +58,7 @@ extension Candidate {
     /// whoever happens to run; that falls on all candidates alike.
     func cpuSeconds() -> Double {
         processes.reduce(0) { sum, process in
-            let text = Machine.text("/proc/\(process.processIdentifier)/stat")
+            let text = Machine.text("/proc/\(process)/stat")
             let fields = text.split(separator: ")").last?.split(separator: " ") ?? []
             guard fields.count > 12, let user = Double(fields[11]), let system = Double(fields[12])
             else { return sum }
@@ -70,7 +70,7 @@ extension Candidate {
     func threadNanoseconds() -> [String: Double] {
         var threads: [String: Double] = [:]
         for process in processes {
-            let tasks = "/proc/\(process.processIdentifier)/task"
+            let tasks = "/proc/\(process)/task"
             let names = (try? FileManager.default.contentsOfDirectory(atPath: tasks)) ?? []
             for name in names {
                 let fields = Machine.text("\(tasks)/\(name)/schedstat").split(separator: " ")
@@ -80,10 +80,10 @@ extension Candidate {
         return threads
     }
 
-    /// VmRSS, the mean of its processes.
-    func residentMebibytes() -> Double? {
-        let sizes = processes.compactMap { process -> Double? in
-            let status = Machine.text("/proc/\(process.processIdentifier)/status")
+    /// VmRSS, the mean of its processes or that of b's end.
+    func residentMebibytes(last: Bool = false) -> Double? {
+        let sizes = processes.suffix(last ? 1 : processes.count).compactMap { process -> Double? in
+            let status = Machine.text("/proc/\(process)/status")
             let line = status.split(separator: "\n").first { $0.hasPrefix("VmRSS:") }
             return line?.split(whereSeparator: \.isWhitespace).dropFirst().first
                 .flatMap { Double($0) }

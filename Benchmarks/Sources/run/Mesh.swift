@@ -1,12 +1,14 @@
 import Foundation
 
 /// What `status --json` says, as far as it matters here.
-private struct MeshStatus: Decodable {
+struct MeshStatus: Decodable {
     struct Node: Decodable {
         let ipv4: String?
     }
     struct Peer: Decodable {
+        let hostname: String?
         let state: String
+        let path: String?
         let suite: String?
     }
     let node: Node
@@ -16,27 +18,17 @@ private struct MeshStatus: Decodable {
 extension Lab {
     /// Two members of a mesh. They choose their suite and their addresses themselves.
     func mesh(binary: String, version: String) throws -> Candidate {
-        let token = "\(directory)/token"
-        let made = try execute([
-            binary, "token", "new", "--dht", "off", "--admin-key", "\(directory)/root.key",
-        ])
-        guard made.output.split(separator: "\n").count == 1 else {
-            throw Failure("token new printed more than the token")
-        }
-        try write(made.output, to: token)
-        var processes: [Process] = []
+        let token = try newToken(binary: binary, file: "token")
+        var processes: [Int32] = []
         for side in Side.allCases {
-            let words = [
-                binary, "up", "--token-file", token, "--state-dir",
-                "\(directory)/state-\(side.rawValue)", "--hostname", side.rawValue, "--api",
-                api(side), "--dht", "off", "--no-mdns", "--dns", "off", "--role", "none",
-                "--listen", "7103", "--peer", "\(side.other.outer):7103", "--interface", "mesh0",
-            ]
+            let words =
+                memberWords(binary: binary, token: token, name: side.rawValue, port: 7103)
+                + ["--peer", "\(side.other.outer):7103"]
             processes.append(try start(inside(side, words), log: "mesh-\(side.rawValue)"))
         }
         for _ in 0..<100 {
             Thread.sleep(forTimeInterval: 0.2)
-            guard let target = try meshStatus(binary: binary, .b)?.node.ipv4,
+            guard let target = try memberStatus(binary: binary, "b")?.node.ipv4,
                 let suite = try meshSuite(binary: binary)
             else { continue }
             return Candidate(
@@ -50,7 +42,7 @@ extension Lab {
     func meshSuite(binary: String) throws -> String? {
         var suites: Set<String> = []
         for side in Side.allCases {
-            guard let peer = try meshStatus(binary: binary, side)?.peers.first,
+            guard let peer = try memberStatus(binary: binary, side.rawValue)?.peers.first,
                 peer.state == "alive", let suite = peer.suite
             else { return nil }
             suites.insert(suite)
@@ -58,11 +50,33 @@ extension Lab {
         return suites.count == 1 ? suites.first : nil
     }
 
-    private func meshStatus(binary: String, _ side: Side) throws -> MeshStatus? {
-        let shown = try execute([binary, "status", "--json", "--api", api(side)], mayFail: true)
+    /// The path of a file with a new mesh's token.
+    func newToken(binary: String, file: String) throws -> String {
+        let made = try execute([
+            binary, "token", "new", "--dht", "off", "--admin-key", "\(directory)/\(file).key",
+        ])
+        guard made.output.split(separator: "\n").count == 1 else {
+            throw Failure("token new printed more than the token")
+        }
+        try write(made.output, to: "\(directory)/\(file)")
+        return "\(directory)/\(file)"
+    }
+
+    func memberWords(
+        binary: String, token: String, name: String, port: Int, interface: String = "mesh0"
+    ) -> [String] {
+        [
+            binary, "up", "--token-file", token, "--state-dir", "\(directory)/state-\(name)",
+            "--hostname", name, "--api", api(name), "--dht", "off", "--no-mdns", "--dns", "off",
+            "--role", "none", "--listen", "\(port)", "--interface", interface,
+        ]
+    }
+
+    func memberStatus(binary: String, _ name: String) throws -> MeshStatus? {
+        let shown = try execute([binary, "status", "--json", "--api", api(name)], mayFail: true)
         guard shown.status == 0 else { return nil }
         return try? JSONDecoder().decode(MeshStatus.self, from: Data(shown.output.utf8))
     }
 
-    private func api(_ side: Side) -> String { "unix:\(directory)/\(side.rawValue).sock" }
+    private func api(_ name: String) -> String { "unix:\(directory)/\(name).sock" }
 }

@@ -9,7 +9,7 @@ struct Column {
     /// Samples that were thrown away because the hypervisor took too much.
     var repeats = 0
 
-    init(candidate: Candidate, once: [Metric: Double]) {
+    init(candidate: Candidate, once: [Metric: Double] = [:]) {
         self.candidate = candidate
         self.once = once
     }
@@ -18,15 +18,30 @@ struct Column {
 
     func values(_ metric: Metric) -> [Double] { samples.compactMap { $0.values[metric] } }
 
-    func value(_ metric: Metric) -> Double? { once[metric] ?? median(values(metric)) }
+    func value(_ metric: Metric) -> Double? {
+        // Memory that each round gained adds up.
+        if metric == .initiationMemory {
+            return samples.isEmpty
+                ? nil : values(metric).isEmpty ? nil : values(metric).reduce(0, +)
+        }
+        return once[metric] ?? median(values(metric))
+    }
 }
 
-/// The outcome of a run: our tunnel, our mesh, wireguard-go and the bare wire, in this order.
+/// The outcome of a run.
 struct Report {
     static let stealLimit = 0.05
     static let idleSeconds = 10
 
+    /// Our tunnel, our mesh, wireguard-go, our engine with the null cipher and the bare wire.
     let columns: [Column]
+    /// Our mesh through a relay.
+    let relayed: Column?
+    /// Other tunnels that are installed, and why the rest is missing.
+    let others: [Column]
+    let missing: [String]
+    /// Single facts: what, and its value here.
+    let facts: [(String, String)]
     let processor: Int?
     let seconds: Int
     let congestionControl: String
@@ -34,7 +49,10 @@ struct Report {
     var rounds: Int { columns[0].samples.count }
     var place: String { processor.map { "everything on CPU \($0)" } ?? "all CPUs" }
 
+    private var tunnel: Column { columns[0] }
+    private var mesh: Column { columns[1] }
     private var reference: Column { columns[2] }
+    private var limit: Column { columns[3] }
 
     /// How many times better than wireguard-go.
     func ratio(_ metric: Metric, _ column: Column) -> Double? {
@@ -47,26 +65,53 @@ struct Report {
     /// Medians and ratios, as Markdown.
     func table() -> String {
         let ratios = columns.prefix(2).map { "ratio, \($0.candidate.suite)" }
-        var lines = [
-            row([""] + columns.map(\.title) + ratios),
-            "|---|" + String(repeating: "---:|", count: columns.count + ratios.count),
-        ]
+        var lines = header(columns.map(\.title) + ratios)
         for metric in Metric.allCases {
-            let cells = columns.map { $0.value(metric).map(metric.text) ?? "-" }
             let ratios = columns.prefix(2).map { column in
                 ratio(metric, column).map { String(format: "%.2f", $0) } ?? "-"
             }
-            lines.append(row([metric.label] + cells + ratios))
+            lines.append(row([metric.label] + cells(metric, columns) + ratios))
         }
+        return lines.joined(separator: "\n") + "\n"
+    }
+
+    /// What the ciphers leave of the engine's own speed, in percent.
+    func limits() -> String {
+        var lines = header([tunnel, mesh].map(\.title))
+        for metric in Metric.throughput {
+            let shares = [tunnel, mesh].map { share(metric, of: $0, in: limit) }
+            lines.append(row([metric.label] + shares))
+        }
+        return lines.joined(separator: "\n") + "\n"
+    }
+
+    func relay() -> String {
+        guard let relayed else { return "Not measured.\n" }
+        let metrics: [Metric] = [.forward, .reverse, .pingMedian, .pingTail]
+        var lines = header([mesh.title, relayed.title, "relayed, % of direct"])
+        for metric in metrics {
+            lines.append(
+                row(
+                    [metric.label] + cells(metric, [mesh, relayed])
+                        + [share(metric, of: relayed, in: mesh)]))
+        }
+        return lines.joined(separator: "\n") + "\n"
+    }
+
+    func otherTunnels() -> String {
+        guard !others.isEmpty else { return "None is installed.\n" }
+        let metrics: [Metric] = [
+            .forward, .forwardWork, .reverse, .reverseWork, .floodSent, .floodDelivered,
+            .steadyLoss, .pingMedian, .pingTail, .idleMemory,
+        ]
+        var lines = header(others.map(\.title))
+        for metric in metrics { lines.append(row([metric.label] + cells(metric, others))) }
         return lines.joined(separator: "\n") + "\n"
     }
 
     /// The smallest and the largest sample of what was measured in every round.
     func spread() -> String {
-        var lines = [
-            row([""] + columns.map(\.title)),
-            "|---|" + String(repeating: "---:|", count: columns.count),
-        ]
+        var lines = header(columns.map(\.title))
         for metric in Metric.allCases where !columns[0].values(metric).isEmpty {
             let cells = columns.map { column in
                 guard let least = column.values(metric).min(),
@@ -81,11 +126,12 @@ struct Report {
 
     /// How disturbed the machine was.
     func disturbance() -> String {
-        let samples = columns.flatMap(\.samples)
+        let all = columns + others + (relayed.map { [$0] } ?? [])
+        let samples = all.flatMap(\.samples)
         let loads = samples.map(\.load)
         let worst = samples.map(\.steal).max() ?? 0
         let kept = samples.count { $0.steal > Self.stealLimit }
-        let repeats = columns.reduce(0) { $0 + $1.repeats }
+        let repeats = all.reduce(0) { $0 + $1.repeats }
         let span = String(format: "%.1f to %.1f", loads.min() ?? 0, loads.max() ?? 0)
         let steal = String(format: "%.1f", worst * 100)
         return """
@@ -96,6 +142,21 @@ struct Report {
             of throughput, packet rate and ping, not evenly, and their ratios inherit it. The spread
             below shows how much; work per CPU second is the steadiest.
             """
+    }
+
+    private func cells(_ metric: Metric, _ columns: [Column]) -> [String] {
+        columns.map { $0.value(metric).map(metric.text) ?? "-" }
+    }
+
+    private func share(_ metric: Metric, of column: Column, in whole: Column) -> String {
+        guard let part = column.value(metric), let all = whole.value(metric), all > 0 else {
+            return "-"
+        }
+        return String(format: "%.0f", part / all * 100)
+    }
+
+    private func header(_ titles: [String]) -> [String] {
+        [row([""] + titles), "|---|" + String(repeating: "---:|", count: titles.count)]
     }
 
     private func row(_ cells: [String]) -> String { "| " + cells.joined(separator: " | ") + " |" }

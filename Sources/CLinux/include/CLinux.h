@@ -102,6 +102,10 @@ int clinux_random(void *bytes, size_t count);
 /* pipe2(2) with O_CLOEXEC: 0 or a negative errno. */
 int clinux_pipe(int ends[2]);
 
+/* From now on the kernel writes no core file of this process, and other processes of its user cannot
+   look into its memory (prctl(2), PR_SET_DUMPABLE). Programs that it starts are not affected. */
+void clinux_forbid_core(void);
+
 /* Files over files; both return 0 or a negative errno. */
 
 /* Lays the file at source over the one at target (mount(2), MS_BIND). */

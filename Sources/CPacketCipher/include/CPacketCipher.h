@@ -29,8 +29,9 @@ typedef void (*packet_seal_function)(
     const struct packet_engine *engine, const packet_key *key, uint64_t counter,
     const uint8_t *input, size_t count, uint8_t *output);
 
-/* Takes count bytes of ciphertext and tag; writes count - 16 bytes of plaintext. Returns 0, or -1
-   when the tag is wrong: then the output is garbage and must not be used. */
+/* Takes count bytes of ciphertext and tag; writes count - 16 bytes of plaintext. Input and output
+   are the same or do not overlap. Returns 0, or -1 when the tag is wrong: then the output is garbage
+   and must not be used. */
 typedef int (*packet_open_function)(
     const struct packet_engine *engine, const packet_key *key, uint64_t counter,
     const uint8_t *input, size_t count, uint8_t *output);

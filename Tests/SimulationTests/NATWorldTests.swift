@@ -1,0 +1,51 @@
+import MeshBase
+import NetAddress
+import PathDiscovery
+import Simulator
+import Testing
+
+/// Members behind every kind of NAT, who know one public member. All talk, and those become direct
+/// who can: not two of whom one is behind a symmetric NAT and the other filters by port.
+@Test(arguments: [0.0], [21, 22, 23] as [UInt64])
+func membersBehindEveryKindOfNATTalk(loss: Double, seed: UInt64) {
+    var options = SimulationOptions(seed: seed, machines: 6)
+    options.usesLocalDiscovery = false
+    options.nats = [
+        nil, .fullCone, .addressRestricted, .portRestricted, .portRestricted, .symmetric,
+    ]
+    options.faults.loss = loss
+    options.faults.delay = .milliseconds(10)...(.milliseconds(40))
+    let world = Simulation(options: options)
+    let met = world.run(until: world.now + .seconds(60)) { $0.isFullyConnected && $0.ledgersAgree }
+    #expect(met, "\(world.storyTail())")
+    let isSettled = world.run(until: world.now + .seconds(180)) { world in
+        options.nats.indices.allSatisfy { near in
+            options.nats.indices.allSatisfy { far in
+                near == far || !canBeDirect(options.nats[near], options.nats[far])
+                    || isDirect(world, from: near, to: far)
+            }
+        }
+    }
+    #expect(isSettled, "\(world.storyTail())")
+    for near in options.nats.indices {
+        for far in options.nats.indices where near != far {
+            let isPossible = canBeDirect(options.nats[near], options.nats[far])
+            #expect(
+                isDirect(world, from: near, to: far) == isPossible,
+                "\(near) to \(far): \(String(describing: options.nats[near])) and others")
+        }
+    }
+    print("measured: six members behind NATs are as direct as they can be after \(world.now)")
+}
+
+private func canBeDirect(_ first: SimulatedNAT?, _ second: SimulatedNAT?) -> Bool {
+    let both = [first, second]
+    return !(both.contains(.symmetric) && both.contains(.portRestricted))
+}
+
+private func isDirect(_ world: Simulation, from near: Int, to far: Int) -> Bool {
+    guard let status = world.status(of: near), let other = world.status(of: far)?.id,
+        let endpoint = status.peers.first(where: { $0.id == other })?.endpoint
+    else { return false }
+    return !endpoint.isRelayed
+}
