@@ -113,7 +113,7 @@ let package = Package(
         .executableTarget(
             name: "edgevpn-swift",
             dependencies: values + cores + [
-                "MeshNode", "LinuxIO", "Storage", "Runtime", "Configuration",
+                "MeshNode", "LinuxIO", "Storage", "Runtime", "Simulator", "Configuration",
                 "HTTPAPI", "ClusterHost", logging, lifecycle, arguments,
             ], swiftSettings: settings),
 

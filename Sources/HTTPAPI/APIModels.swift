@@ -202,11 +202,13 @@ package struct ClusterModel: Codable, Hashable, Sendable {
     package var members: [String]?
     /// The agents by node id.
     package var agents: [String]?
+    /// Who decides about leases (`elect`, `lock`), by node id; absent before there is a cluster.
+    package var leaseVoters: [String]?
 
     package init(
         phase: Phase, generation: Int? = nil, founder: String? = nil, role: String? = nil,
         voters: [String]? = nil, quorum: Int? = nil, reason: String? = nil,
-        members: [String]? = nil, agents: [String]? = nil
+        members: [String]? = nil, agents: [String]? = nil, leaseVoters: [String]? = nil
     ) {
         self.phase = phase
         self.generation = generation
@@ -217,6 +219,7 @@ package struct ClusterModel: Codable, Hashable, Sendable {
         self.reason = reason
         self.members = members
         self.agents = agents
+        self.leaseVoters = leaseVoters
     }
 }
 

@@ -47,6 +47,9 @@ struct ClusterCommand: AsyncParsableCommand {
             }
             if let members = cluster.members { rows.append(["members", list(members)]) }
             if let agents = cluster.agents { rows.append(["agents", list(agents)]) }
+            if let voters = cluster.leaseVoters {
+                rows.append(["leases", "decided by a majority of \(list(voters))"])
+            }
             if let endpoints = status.endpoints {
                 rows.append(["endpoints", endpoints.joined(separator: ", ")])
             }

@@ -25,6 +25,7 @@ struct EdgeVPNCommand: AsyncParsableCommand {
             StatusCommand.self, PeersCommand.self, PingCommand.self, DNSCommand.self,
             DoctorCommand.self, ClusterCommand.self, ElectCommand.self, LockCommand.self,
             WaitForCommand.self, LedgerCommand.self, WithdrawCommand.self, DemoCommand.self,
+            SimulateCommand.self,
         ])
 }
 

@@ -306,7 +306,9 @@ private func clusterModel(_ status: NodeStatus) -> ClusterModel {
         reason: founding.alarm ?? cluster.reason,
         members: cluster.members.map { member in member.node.map { "\($0)" } ?? member.name }
             .sorted(),
-        agents: cluster.agents.map { "\($0.node)" }.sorted())
+        agents: cluster.agents.map { "\($0.node)" }.sorted(),
+        leaseVoters: status.leaseVoters.isEmpty
+            ? nil : status.leaseVoters.sorted().map { "\($0)" })
 }
 
 private func decisionModel(_ certificate: DecisionCertificate) -> DecisionModel {

@@ -38,14 +38,14 @@ import Testing
 struct SiteBoot {
     let cluster: ClusterLab
     private(set) var story: [String] = []
-    private var random: Dice
+    private var random: SeededDice
     /// The wall clock of each machine's daemon; K3s itself has the right time.
     private let clocks: [WrongClock?]
 
     init(cluster: ClusterLab, seed: UInt64) async throws {
         let library = try await cluster.wrongClockLibrary()
         self.cluster = cluster
-        var random = Dice(state: seed)
+        var random = SeededDice(state: seed)
         // Today, 2 January 1970, 20 January 2038.
         let years = cluster.nodes.map { _ in
             [0, 0, 86_400, 2_147_558_400].randomElement(using: &random) ?? 0
@@ -139,18 +139,5 @@ struct SiteBoot {
             #expect(!node.text(of: node.dropIn).contains("cluster-init"), "\(node.name)")
         }
         #expect(authorities.count == 1, "\(authorities.count) clusters: \(story)")
-    }
-}
-
-/// A seeded generator (SplitMix64), so that a boot's mishaps can be repeated.
-private struct Dice: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ (mixed >> 31)
     }
 }

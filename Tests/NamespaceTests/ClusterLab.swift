@@ -19,6 +19,7 @@ struct ClusterStatus: Decodable, Sendable {
         var reason: String?
         var members: [String]?
         var agents: [String]?
+        var leaseVoters: [String]?
     }
 
     var node: Node
@@ -134,11 +135,13 @@ final class ClusterLab {
     }
 }
 
-/// A wall clock that is wrong by a number of seconds.
+/// A wall clock that is wrong by a number of seconds, and a boot clock that tells of sleep.
 struct WrongClock: Sendable {
     var seconds: Int
     /// Tests/WrongClock, compiled.
     var library: String
+    /// A file with the seconds that the machine has slept.
+    var slept: String?
 }
 
 extension ClusterLab {
@@ -259,6 +262,7 @@ final class ClusterNode {
     ) throws {
         let faked = clock.map { clock in
             ["env", "WRONG_CLOCK_SECONDS=\(clock.seconds)", "LD_PRELOAD=\(clock.library)"]
+                + (clock.slept.map { ["WRONG_CLOCK_SLEPT=\($0)"] } ?? [])
         }
         runs.append(try host.start(wrapper + (faked ?? []) + (try command(options))))
     }
