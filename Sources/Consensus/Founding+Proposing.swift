@@ -64,7 +64,10 @@ extension Founding {
             return start == nil && heardAbandonment ? .outcome(.abandoned(by: node)) : nil
         }
         let isDue = takeoverDue.map { now >= $0 } ?? false
-        return operatorWantsTakeover || isDue ? .outcome(.abandoned(by: node)) : nil
+        guard operatorWantsTakeover || isDue else { return nil }
+        let abandoned = RegisterValue.outcome(.abandoned(by: node))
+        // The promise to itself would keep the owner out, too.
+        return owner != node && keepsOut(abandoned, at: now) ? nil : abandoned
     }
 
     /// When this node gives up on a silent owner by itself.

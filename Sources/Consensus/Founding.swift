@@ -201,6 +201,8 @@ package struct Founding: Sendable {
         next = earlier(
             next, [observationEnd, restUntil, resetBarrier ?? .zero].filter { $0 > latest }.min())
         if let due = takeoverDue, due > latest { next = earlier(next, due) }
+        let lastHold = max(grantedUntil, startBarrier)
+        if operatorWantsTakeover, lastHold > latest { next = earlier(next, lastHold) }
         return next
     }
 

@@ -314,8 +314,11 @@ package struct PathFinder {
                     peer: credential, credential: message.credential, suites: message.suites,
                     capabilities: message.capabilities, address: source, isProven: false,
                     roundTrip: nil)))
-        if !isNew, peers[credential.node]?.address != source, !source.isDoor {
-            // Knock back: if the member really moved, its welcome proves the new address.
+        if !isNew, let path = peers[credential.node], path.address != source, !source.isDoor,
+            path.ways[source]?.isLive(at: now) != true
+        {
+            // Knock back: if the member really moved, its welcome proves the new address. Not where
+            // it is proven already, or two members with several addresses would never stop.
             addContact(source, source: .member, at: now)
         }
     }

@@ -328,6 +328,10 @@ import Testing
             return ballot
         }
         #expect(promises.isEmpty, "nobody but the owner may ask for promises now")
+        for node in others {
+            let record = try FoundingRecord(decoding: try #require(mesh.members[node]?.disk))
+            #expect(record.outcome.acceptor.promised == nil, "nor may anybody promise itself")
+        }
         mesh.step(owner) { founding, at, random, actions in
             founding.datastoreReady(
                 caHash: owner.bytes, at: at, random: &random, into: &actions)

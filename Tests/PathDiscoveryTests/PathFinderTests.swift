@@ -236,3 +236,39 @@ private func state(_ finder: PathFinder) -> UInt64 {
     #expect(knocks[0] > 60)
     #expect(knocks[1] == 8)
 }
+
+/// Each address is another way to the same member: once both are proven, there is nothing to say.
+@Test func membersWithTwoAddressesStopIntroducingThemselves() {
+    var site = Site([Site.configuration(1), Site.configuration(2)])
+    let networks: [[SocketAddress]] = [0x0A00_0000, 0x0B00_0000].map { (base: UInt32) in
+        (1...2).map { SocketAddress(ip: .v4(base + $0), port: 7000) }
+    }
+    for network in networks {
+        site.finders[0].addCandidate(network[1], source: .lan, at: site.now)
+    }
+    var introductions = 0
+    for _ in 0..<300 {
+        var waiting: [(sender: Int, actions: [PathAction])] = []
+        for index in site.finders.indices {
+            var actions: [PathAction] = []
+            site.finders[index].timeout(at: site.now, random: &site.random, into: &actions)
+            waiting.append((index, actions))
+        }
+        while let (sender, actions) = waiting.popLast() {
+            for case .send(let datagram, let target) in actions {
+                guard let network = networks.first(where: { $0[1 - sender] == target }) else {
+                    continue
+                }
+                // Hellos and welcomes are the only long ones.
+                if datagram.count > 700 { introductions += 1 }
+                var replies: [PathAction] = []
+                site.finders[1 - sender].receive(
+                    datagram, from: network[sender], at: site.now, random: &site.random,
+                    into: &replies)
+                waiting.append((1 - sender, replies))
+            }
+        }
+        site.now = site.now + .milliseconds(100)
+    }
+    #expect((4...12).contains(introductions), "\(introductions)")
+}

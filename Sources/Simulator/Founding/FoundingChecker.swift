@@ -62,6 +62,8 @@ final class FoundingChecker {
 
     func persisted(_ machine: FoundingMachine, in world: FoundingWorld) {
         guard let record = machine.disk.decoded else { return fail("a record does not decode") }
+        // The machine may stop before it says so.
+        if let reset = record.reset { isReset(to: reset.generation) }
         for register in [record.claim, record.outcome] {
             guard let accepted = register.acceptor.accepted else { continue }
             let statement = VoteStatement(
