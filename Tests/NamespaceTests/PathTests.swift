@@ -118,8 +118,8 @@ extension MeshMachine {
 
     func becomesDirect(to peer: String, within limit: Duration = .seconds(30)) async throws {
         try await eventually("\(name) reaches \(peer) directly", within: limit) {
-            let peer = try await self.peer(peer)
-            return peer.path == "direct" && peer.via == nil
+            let found = try await status().peers.first { $0.hostname == peer }
+            return found?.path == "direct" && found?.via == nil
         }
     }
 }
