@@ -187,6 +187,11 @@ extension PathFinder {
         let isActive = now - sent < .seconds(3)
         let isSilent = path.isSilent(at: now)
         let isInDoubt = isActive && path.address.flatMap { path.ways[$0] }?.missed ?? 0 > 0
+        let isDirectAndWell =
+            path.address.map { address in
+                address.isDirect && path.ways[address]?.isLive(at: now) == true
+                    && path.ways[address]?.missed == 0
+            } ?? false
         return path.ways.filter { address, way in
             let interval: Duration
             if address == path.address {
@@ -197,6 +202,8 @@ extension PathFinder {
                         ? .milliseconds(150)
                         : isSilent ? .seconds(1) : isActive ? .seconds(3) : .seconds(25)
             } else if way.isLive(at: now) {
+                // Relays cost an idle mesh more than its direct ways; the next doubt asks for new ones.
+                if address.isRelayed, !isActive, isDirectAndWell { return false }
                 // What is needed in a moment is asked, too.
                 interval =
                     isInDoubt ? .milliseconds(150) : way.missed > 0 ? .seconds(1) : .seconds(25)

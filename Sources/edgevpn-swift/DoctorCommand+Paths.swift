@@ -45,8 +45,9 @@ struct PathsSection: DoctorSection {
         let alive = status.peers.filter { $0.path != nil && $0.state == .alive }
         if status.peers.isEmpty {
             return [
+                // The first machine of a mesh is well.
                 finding(
-                    .problem, "no other member was found",
+                    .note, "no other member was found",
                     fix:
                         "give --peer HOST:PORT of one that runs, or let --dht or multicast find it; "
                         + "UDP port \(port(status)) must get out")

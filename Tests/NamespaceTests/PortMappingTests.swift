@@ -44,19 +44,6 @@ extension MeshTests {
             }
         }
 
-        @Test func aGatewayThatStartsAnewIsAskedAnew() async throws {
-            try await withMesh { mesh in
-                let nat = try await NATLab(mesh)
-                let site = try await nat.site(2, .portRestricted, name: "anna")
-                var gateway = try await Gateway(site, .pcp)
-                _ = try await site.machine.up(["--no-mdns"])
-                try await eventually("a port is mapped") { try await gateway.mappings() == 1 }
-                try await gateway.stop()
-                gateway = try await Gateway(site, .pcp)
-                try await eventually("it is mapped again") { try await gateway.mappings() == 1 }
-            }
-        }
-
         @Test func nobodyAsksWithoutLeave() async throws {
             try await withMesh { mesh in
                 let nat = try await NATLab(mesh)

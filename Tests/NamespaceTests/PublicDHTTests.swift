@@ -17,57 +17,6 @@ extension MeshTests {
     @Suite struct PublicDHTTests {
         private let quiet = ["--no-mdns", "--interface", "none", "--dns", "off", "--dht", "public"]
 
-        /// Everybody knows machine 1 only.
-        @Test func ourNodesAloneAreADHT() async throws {
-            try await withMesh { mesh in
-                let nat = try await NATLab(mesh)
-                let count = setting("PUBLIC_DHT_NODES", default: 50)
-                let machines = try await nat.worldOfOurs(count, quiet)
-                let begin = ContinuousClock.now
-                try await eventually("all know eight others", within: .seconds(180)) {
-                    for machine in machines {
-                        let dht = try await machine.machine.status().dht
-                        guard let dht, dht.nodesIPv4 >= min(8, count - 2) else { return false }
-                    }
-                    return true
-                }
-                report("\(count) public nodes know each other", [ContinuousClock.now - begin])
-                let resident = try machines.map { try residentKiB($0.process) }
-                print(
-                    "measured: \(count) nodes with the public DHT hold "
-                        + "\(resident.reduce(0, +) / count) KiB each")
-                // Whoever has a public address serves.
-                #expect(try await machines[1].machine.status().dht?.reachable == true)
-
-                // Behind routers: nobody's neighbours, and yet they meet.
-                let anna = try await nat.site(
-                    101, .portRestricted, name: "anna", refusesInput: true)
-                let bert = try await nat.site(
-                    102, .portRestricted, name: "bert", refusesInput: true)
-                let options = ["--no-mdns", "--dht", "public", "--dht-bootstrap"]
-                _ = try await anna.machine.up(options + ["45.18.1.2:6881"])
-                _ = try await bert.machine.up(options + ["45.18.\(count).2:6881"])
-                try await anna.machine.reaches(bert.machine, within: .seconds(60))
-                let dht = try #require(try await anna.machine.status().dht)
-                #expect(!dht.reachable && dht.storedItems == 0)
-                #expect(dht.observedIPv4?.hasPrefix("45.18.101.2:") == true)
-                var kept = 0
-                for machine in machines {
-                    kept += try await machine.machine.status().dht?.storedItems ?? 0
-                }
-                #expect(kept > 0)
-
-                // The disk remembers nodes: the next start needs nobody to be named.
-                let last = machines[count - 1]
-                last.process.send(SIGTERM)
-                try await last.process.end(within: .seconds(20))
-                _ = try await last.machine.up(quiet + ["--listen", "6881"])
-                try await eventually("it is back from what the disk knows", within: .seconds(30)) {
-                    try await last.machine.status().dht?.nodesIPv4 ?? 0 >= min(8, count - 2)
-                }
-            }
-        }
-
         /// A flood of questions and of rubbish at a machine that serves the world.
         @Test func aFloodOfKRPCCostsNoMemoryAndFewAnswers() async throws {
             try await withMesh { mesh in
