@@ -179,7 +179,7 @@ extension PathFinder {
     }
 
     /// The way in use every 3 s while data goes out, at once when nothing comes back, quickly when
-    /// a probe was lost, else every 25 s: the shortest time in which NATs are seen to forget flows is 30 s. What idle members
+    /// a probe was lost, else every 27 s: the shortest time in which NATs are seen to forget flows is 30 s. What idle members
     /// say to each other now and then is over after 3 s, so that it makes no way active.
     private func dueProbes(of node: NodeID, at now: BootInstant) -> [SocketAddress] {
         guard let path = peers[node] else { return [] }
@@ -200,13 +200,13 @@ extension PathFinder {
                     ? .seconds(2)
                     : way.missed > 0
                         ? .milliseconds(150)
-                        : isSilent ? .seconds(1) : isActive ? .seconds(3) : .seconds(25)
+                        : isSilent ? .seconds(1) : isActive ? .seconds(3) : .seconds(27)
             } else if way.isLive(at: now) {
                 // Relays cost an idle mesh more than its direct ways; the next doubt asks for new ones.
                 if address.isRelayed, !isActive, isDirectAndWell { return false }
                 // What is needed in a moment is asked, too.
                 interval =
-                    isInDoubt ? .milliseconds(150) : way.missed > 0 ? .seconds(1) : .seconds(25)
+                    isInDoubt ? .milliseconds(150) : way.missed > 0 ? .seconds(1) : .seconds(27)
             } else {
                 return false
             }
