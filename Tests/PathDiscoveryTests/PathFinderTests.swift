@@ -238,6 +238,7 @@ private func state(_ finder: PathFinder) -> UInt64 {
 }
 
 /// Each address is another way to the same member: once both are proven, there is nothing to say.
+/// The second network is slower, so that both members keep to the first.
 @Test func membersWithTwoAddressesStopIntroducingThemselves() {
     var site = Site([Site.configuration(1), Site.configuration(2)])
     let networks: [[SocketAddress]] = [0x0A00_0000, 0x0B00_0000].map { (base: UInt32) in
@@ -245,20 +246,27 @@ private func state(_ finder: PathFinder) -> UInt64 {
     }
     for network in networks {
         site.finders[0].addCandidate(network[1], source: .lan, at: site.now)
+        site.finders[1].addCandidate(network[0], source: .lan, at: site.now)
     }
     var introductions = 0
-    for _ in 0..<300 {
+    for round in 0..<300 {
+        // The slower address is announced again.
+        if round == 50 {
+            site.finders[0].addCandidate(networks[1][1], source: .lan, at: site.now)
+        }
         var waiting: [(sender: Int, actions: [PathAction])] = []
         for index in site.finders.indices {
             var actions: [PathAction] = []
             site.finders[index].timeout(at: site.now, random: &site.random, into: &actions)
             waiting.append((index, actions))
         }
-        while let (sender, actions) = waiting.popLast() {
+        while !waiting.isEmpty {
+            let (sender, actions) = waiting.removeFirst()
             for case .send(let datagram, let target) in actions {
                 guard let network = networks.first(where: { $0[1 - sender] == target }) else {
                     continue
                 }
+                if network == networks[1] { site.now = site.now + .milliseconds(20) }
                 // Hellos and welcomes are the only long ones.
                 if datagram.count > 700 { introductions += 1 }
                 var replies: [PathAction] = []
