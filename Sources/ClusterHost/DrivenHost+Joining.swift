@@ -24,7 +24,7 @@ extension DrivenHost {
             return report(.startFailed(.transient, reason: error.description))
         }
         do throws(HostFailure) {
-            var grant = try DrivenGrant.open(delivery, role: role, with: settings.privateKey)
+            var grant = try DatastoreGrant.open(delivery, role: role, with: settings.privateKey)
             defer { zeroize(&grant.secret) }
             guard try !driver.holdsData() else {
                 throw HostFailure("there is data of \(driver.name) that is not this mesh's")
