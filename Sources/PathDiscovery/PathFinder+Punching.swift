@@ -34,8 +34,10 @@ struct Punch {
     /// At once at most so many per node: knocking fills the tables of home routers.
     static let limit = 4
 
-    /// An answer comes within a round trip through a relay.
+    /// Until then an answer has come, or neither call nor answer gets through.
     static let answerPatience = Duration.seconds(1)
+    /// From call to call: a round trip through a relay of another continent.
+    static let callPause = Duration.milliseconds(250)
 
     static let longest = pauses.reduce(.seconds(1), +)
 
@@ -53,20 +55,20 @@ extension PathFinder {
         into actions: inout [PathAction]
     ) {
         guard let path = peers[node], !path.hasLiveDirectWay(at: now) else { return }
-        if path.punch == nil, let called = path.awaitsAnswer {
-            guard now - called >= Punch.answerPatience else { return }
-            peers[node]?.awaitsAnswer = nil
-            startPunch(node, hasCalled: false, at: now)
-            return
-        }
-        if let punch = path.punch {
+        if path.awaitsAnswer != nil || path.punch?.hasCalled == false {
             // It began alone, its call or the answer was lost, or the addresses of this end changed.
-            let isDue = path.awaitsAnswer.map { now - $0 >= Punch.answerPatience } ?? true
-            if !punch.hasCalled, isDue {
+            if now - (path.lastCall ?? .zero) >= Punch.callPause {
                 _ = call(node, isAnswer: false, at: now, random: &random, into: &actions)
+            }
+            if path.punch == nil, let called = path.awaitsAnswer,
+                now - called >= Punch.answerPatience
+            {
+                peers[node]?.awaitsAnswer = nil
+                startPunch(node, hasCalled: false, at: now)
             }
             return
         }
+        guard path.punch == nil else { return }
         guard path.nextPunch <= now,
             peers.values.count(where: { $0.punch != nil || $0.awaitsAnswer != nil }) < Punch.limit
         else { return }
@@ -97,7 +99,11 @@ extension PathFinder {
             candidates: Array(
                 (doorCandidates(for: node) + callCandidates).prefix(
                     ProbeMessage.CallMe.limit)))
-        if !isAnswer { peers[node]?.awaitsAnswer = now }
+        if !isAnswer {
+            if path.awaitsAnswer == nil { peers[node]?.awaitsAnswer = now }
+            peers[node]?.lastCall = now
+            peers[node]?.nextCheck = earlier(path.nextCheck, now + Punch.callPause)
+        }
         seal(
             ProbeMessage.callMe(call).encode(), to: node, at: address, random: &random,
             into: &actions)
@@ -125,6 +131,10 @@ extension PathFinder {
         }
         peers[node]?.awaitsAnswer = nil
         guard !path.hasLiveDirectWay(at: now) else { return }
+        // A repeated call, or the answer to one: this end knocks already.
+        if let punch = path.punch, punch.hasCalled, now - punch.startedAt < Punch.answerPatience {
+            return
+        }
         startPunch(node, hasCalled: true, at: now)
         continuePunch(node, at: now, random: &random, into: &actions)
     }
@@ -141,6 +151,7 @@ extension PathFinder {
         guard punch.step < Punch.pauses.count else {
             let pause = Punch.backOff[min(path.failedPunches, Punch.backOff.count - 1)]
             peers[node]?.punch = nil
+            peers[node]?.awaitsAnswer = nil
             peers[node]?.failedPunches += 1
             peers[node]?.wishesDoor = true
             closeDoor(of: node, into: &actions)

@@ -23,6 +23,8 @@ package final class Simulation {
     package internal(set) var violations: [String] = []
     /// The machines of one side while the network is split.
     var partition: Set<Int> = []
+    /// Two machines that do not reach each other, though both reach all others.
+    var separated: Set<Int> = []
     var diskLosses = 0
     /// Who is gone with its disk.
     var lostIdentities: Set<NodeID> = []
@@ -240,6 +242,7 @@ package final class Simulation {
 
     private func isCut(_ first: Int, _ second: Int) -> Bool {
         partition.contains(first) != partition.contains(second)
+            || separated.contains(first) && separated.contains(second)
     }
 
     private func transmit(
