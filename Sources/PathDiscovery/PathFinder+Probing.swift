@@ -106,7 +106,6 @@ extension PathFinder {
             path.failedPunches = 0
             path.nextPunch = now
             path.punch = nil
-            path.awaitsAnswer = nil
             path.nextCheck = now + Self.eagerCheck
             path.nextRelayRequest = min(path.nextRelayRequest, now)
             peers[node] = path
@@ -145,7 +144,6 @@ extension PathFinder {
         guard path.wantedUntil > now else {
             path.nextCheck = nil
             path.punch = nil
-            path.awaitsAnswer = nil
             peers[node] = path
             return
         }
@@ -276,11 +274,10 @@ extension PathFinder {
                 peers[node]?.failedPunches = 0
                 peers[node]?.wishesDoor = false
                 peers[node]?.punch = nil
-                peers[node]?.awaitsAnswer = nil
             }
             choose(for: node, at: now, into: &actions)
         case .callMe(let call):
-            called(call, by: node, at: now, random: &random, into: &actions)
+            called(call, by: node, over: source, at: now, random: &random, into: &actions)
         case .openRelay(let other):
             openRelay(from: node, at: source, to: other, now: now, random: &random, into: &actions)
         case .relayOpened(let other, let channel):
@@ -350,7 +347,7 @@ extension PathFinder {
     /// This node is seen elsewhere: whoever has no direct way to it knocks at the wrong door.
     private mutating func callAgain(at now: BootInstant) {
         for (node, path) in peers where path.wantedUntil > now {
-            peers[node]?.punch?.hasCalled = false
+            peers[node]?.punch?.isHeard = false
             peers[node]?.nextPunch = min(path.nextPunch, now)
         }
     }

@@ -27,9 +27,6 @@ package struct PeerPath {
     var punch: Punch?
     var failedPunches = 0
     var nextPunch = BootInstant.zero
-    /// When this end called, until the answer.
-    var awaitsAnswer: BootInstant?
-    var lastCall: BootInstant?
     var door: Door?
     /// Knocking from the usual port failed, or a direct way broke.
     var wishesDoor = false

@@ -84,8 +84,10 @@ private let table: [Case] = [
     let node = NodeID(Bytes32(word0: 1, word1: 2, word2: 3, word3: 4))
     let messages: [ProbeMessage] = [
         .ping(id: 7), .pong(id: 7, observed: world), .pong(id: 8, observed: sixth),
-        .callMe(.init(isAnswer: true, portStep: -3, candidates: [home, world, sixth])),
-        .callMe(.init(isAnswer: false, portStep: 0, candidates: [])),
+        .callMe(
+            .init(isAnswer: true, hasHeard: true, portStep: -3, candidates: [home, world, sixth])),
+        .callMe(.init(isAnswer: false, hasHeard: false, portStep: 0, candidates: [])),
+        .callMe(.init(isAnswer: false, hasHeard: true, portStep: 0, candidates: [])),
         .openRelay(to: node), .relayOpened(to: node, channel: 0xFFFF_FFFF),
         .relayRefused(to: node),
     ]
