@@ -106,7 +106,6 @@ extension PathFinder {
             path.failedPunches = 0
             path.nextPunch = now
             path.punch = nil
-            path.awaitsAnswer = nil
             path.nextCheck = now + Self.eagerCheck
             path.nextRelayRequest = min(path.nextRelayRequest, now)
             peers[node] = path
@@ -119,6 +118,8 @@ extension PathFinder {
         if !contacts.isEmpty { streamsMayBeNeeded(at: now) }
     }
 
+    /// Most are over by then, and NATs remember what was answered for longer than between two probes.
+    private static let outage = Duration.seconds(600)
     static let eagerCheck = Duration.milliseconds(100)
     static let calmCheck = Duration.seconds(1)
 
@@ -143,7 +144,6 @@ extension PathFinder {
         guard path.wantedUntil > now else {
             path.nextCheck = nil
             path.punch = nil
-            path.awaitsAnswer = nil
             peers[node] = path
             return
         }
@@ -192,6 +192,8 @@ extension PathFinder {
                 address.isDirect && path.ways[address]?.isLive(at: now) == true
                     && path.ways[address]?.missed == 0
             } ?? false
+        let isDetour = path.address?.isDirect == false
+        let broken = isDetour ? path.brokenWay : nil
         return path.ways.filter { address, way in
             let interval: Duration
             if address == path.address {
@@ -204,9 +206,16 @@ extension PathFinder {
             } else if way.isLive(at: now) {
                 // Relays cost an idle mesh more than its direct ways; the next doubt asks for new ones.
                 if address.isRelayed, !isActive, isDirectAndWell { return false }
-                // What is needed in a moment is asked, too.
+                // What is needed in a moment is asked, too, and what is better than the way in use as
+                // soon as it loses less.
                 interval =
-                    isInDoubt ? .milliseconds(150) : way.missed > 0 ? .seconds(1) : .seconds(27)
+                    isInDoubt
+                    ? .milliseconds(150)
+                    : way.missed > 0
+                        ? .seconds(1)
+                        : isDetour && address.isDirect ? .seconds(3) : .seconds(27)
+            } else if isDetour, address == broken {
+                interval = now - (way.lastPong ?? .zero) < Self.outage ? .seconds(3) : .seconds(12)
             } else {
                 return false
             }
@@ -268,7 +277,7 @@ extension PathFinder {
             }
             choose(for: node, at: now, into: &actions)
         case .callMe(let call):
-            called(call, by: node, at: now, random: &random, into: &actions)
+            called(call, by: node, over: source, at: now, random: &random, into: &actions)
         case .openRelay(let other):
             openRelay(from: node, at: source, to: other, now: now, random: &random, into: &actions)
         case .relayOpened(let other, let channel):
@@ -286,9 +295,7 @@ extension PathFinder {
     ) {
         guard var path = peers[node] else { return }
         path.addWay(address, at: now)
-        path.ways[address]?.lastPong = now
-        path.ways[address]?.missed = 0
-        path.ways[address]?.wasHeard = true
+        path.ways[address]?.opened(at: now)
         if let roundTrip, path.ways[address]?.roundTrip == nil {
             path.ways[address]?.roundTrip = roundTrip
         }
@@ -340,7 +347,7 @@ extension PathFinder {
     /// This node is seen elsewhere: whoever has no direct way to it knocks at the wrong door.
     private mutating func callAgain(at now: BootInstant) {
         for (node, path) in peers where path.wantedUntil > now {
-            peers[node]?.punch?.hasCalled = false
+            peers[node]?.punch?.isHeard = false
             peers[node]?.nextPunch = min(path.nextPunch, now)
         }
     }

@@ -80,6 +80,8 @@ package struct PathFinder {
             fingerprint.mix(path.wantedUntil)
             fingerprint.mix(path.nextCheck)
             fingerprint.mix(path.punch?.nextSend)
+            fingerprint.mix(path.punch?.hasCalled == true)
+            fingerprint.mix(path.punch?.isHeard == true)
             fingerprint.mix(path.failedPunches)
             for candidate in path.candidates { fingerprint.mix(candidate.description) }
             for (address, way) in path.ways.sorted(by: {

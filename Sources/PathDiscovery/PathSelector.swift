@@ -7,19 +7,22 @@ package struct WayView: Hashable, Sendable {
     package var isLive: Bool
     /// Smoothed; `nil` before the first answer.
     package var roundTrip: Duration?
-    /// Of the last sixteen probes.
+    /// Of the last ``asked`` probes.
     package var lost: Int
+    /// At most sixteen.
+    package var asked: Int
     /// Authenticated packets come from there, or a probe was answered once.
     package var wasHeard: Bool
 
     package init(
         _ address: SocketAddress, isLive: Bool, roundTrip: Duration? = nil, lost: Int = 0,
-        wasHeard: Bool = true
+        asked: Int = 16, wasHeard: Bool = true
     ) {
         self.address = address
         self.isLive = isLive
         self.roundTrip = roundTrip
         self.lost = lost
+        self.asked = asked
         self.wasHeard = wasHeard
     }
 }
@@ -37,7 +40,8 @@ package enum PathReason: String, Hashable, Sendable {
 /// Chooses among the ways to one member. A pure function: the same ways give the same choice.
 ///
 /// 1. What answers beats what does not.
-/// 2. Direct beats relayed and streams, unless it loses more than a fifth.
+/// 2. Direct beats relayed and streams, unless it loses more than a fifth and what is relayed at
+///    most half as many. A relay loses on two legs what a direct way loses on one.
 /// 3. The shorter round trip wins, with 3 ms for a private network and 2 ms for IPv6, but only by
 ///    5 ms and a tenth over the present way: paths that flap cost more than they gain.
 package enum PathSelector {
@@ -55,7 +59,9 @@ package enum PathSelector {
         }
         let direct = live.filter { $0.address.isDirect }
         let relayed = live.filter { !$0.address.isDirect }
-        let sound = direct.filter { $0.lost * 5 <= 16 }
+        let sound = direct.filter { way in
+            way.lost * 5 <= 16 || !relayed.contains { losesHalf($0, of: way) }
+        }
         let pool: [WayView]
         let reason: PathReason
         if sound.isEmpty {
@@ -73,6 +79,11 @@ package enum PathSelector {
             if gain <= .milliseconds(5) || gain * 10 <= cost(present) { return (current, .kept) }
         }
         return (best.address, reason)
+    }
+
+    /// A relay of which little is known is no better.
+    private static func losesHalf(_ relay: WayView, of way: WayView) -> Bool {
+        relay.asked >= 8 && relay.lost * way.asked * 2 <= way.lost * relay.asked
     }
 
     /// A round trip with its bonuses; unknown counts as slow.

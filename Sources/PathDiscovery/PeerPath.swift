@@ -27,8 +27,6 @@ package struct PeerPath {
     var punch: Punch?
     var failedPunches = 0
     var nextPunch = BootInstant.zero
-    /// When this end called, until the answer.
-    var awaitsAnswer: BootInstant?
     var door: Door?
     /// Knocking from the usual port failed, or a direct way broke.
     var wishesDoor = false
@@ -49,6 +47,17 @@ package struct PeerPath {
 
     func hasLiveDirectWay(at now: BootInstant) -> Bool {
         ways.contains { $0.key.isDirect && $0.value.isLive(at: now) }
+    }
+
+    /// The direct way that answered last. It leads there again when what broke it is over, while the
+    /// NATs of both ends remember it; knocking anew has long pauses.
+    var brokenWay: SocketAddress? {
+        ways.filter { address, way in
+            address.isDirect && way.lastPong != nil && (door != nil || !address.isDoor)
+        }.max {
+            ($0.value.lastPong ?? .zero, $0.key.description)
+                < ($1.value.lastPong ?? .zero, $1.key.description)
+        }?.key
     }
 
     /// Where authenticated packets came from by UDP, sorted.
@@ -96,12 +105,13 @@ package struct PeerPath {
         ways.map { address, way in
             WayView(
                 address, isLive: way.isLive(at: now) && !isDoubtful(address, way, at: now),
-                roundTrip: way.roundTrip, lost: way.lost, wasHeard: way.wasHeard)
+                roundTrip: way.roundTrip, lost: way.lost, asked: way.asked,
+                wasHeard: way.wasHeard)
         }.sorted { $0.address.description < $1.address.description }
     }
 
-    /// Where something else answers, two probes without an answer are enough, and one if a way of
-    /// the same kind answered what was sent later: the member moved.
+    /// Where something else answers, one probe less without an answer is enough, and a single one if
+    /// a way of the same kind answered what was sent later: the member moved.
     private func isDoubtful(_ address: SocketAddress, _ way: Way, at now: BootInstant) -> Bool {
         let oldest = way.pending.first?.sentAt
         let isOverdue = oldest.map { now - $0 >= way.usualAnswer } ?? false
@@ -110,7 +120,7 @@ package struct PeerPath {
             guard other != address, rival.isLive(at: now), rival.missed == 0,
                 let answered = rival.lastPong
             else { return false }
-            if way.missed >= Way.doubt { return true }
+            if way.missed >= way.missLimit - 1 { return true }
             guard other.isDirect == address.isDirect else { return false }
             return answered >= oldest ?? .distantFuture || way.missed > 0
         }
@@ -128,20 +138,25 @@ struct Way {
     var missed = 0
     /// One bit per probe, the newest lowest; set means lost.
     var history: UInt16 = 0
+    /// How many probes ``history`` tells of.
+    var asked = 0
     /// Oldest first.
     var pending: [(id: UInt64, sentAt: BootInstant)] = []
 
-    static let missLimit = 3
-    static let doubt = 2
     static let pendingLimit = 8
+    static let historyLimit = UInt16.bitWidth
     /// Between two probes of an idle way, with room for two lost ones.
     static let trust = Duration.seconds(65)
 
     var lost: Int { history.nonzeroBitCount }
 
+    /// Three lost in a row end a way that loses none otherwise. One that loses many is not gone
+    /// because it lost three: where a third of all answers is lost, that happens every minute.
+    var missLimit: Int { 3 + (history >> missed).nonzeroBitCount / 2 }
+
     func isLive(at now: BootInstant) -> Bool {
         guard let lastPong else { return false }
-        return missed < Self.missLimit && now - lastPong < Self.trust
+        return missed < missLimit && now - lastPong < Self.trust
     }
 
     var patience: Duration {
@@ -158,7 +173,20 @@ struct Way {
             pending.removeFirst()
             missed += 1
             history = history << 1 | 1
+            asked = min(asked + 1, Self.historyLimit)
         }
+    }
+
+    /// It answers, now or again. What was lost before it opened, or while it was broken, says
+    /// nothing about how much it loses.
+    mutating func opened(at now: BootInstant) {
+        if !isLive(at: now) {
+            history >>= missed
+            asked = max(asked - missed, 0)
+        }
+        missed = 0
+        lastPong = now
+        wasHeard = true
     }
 
     /// Takes an answer; false when the id was never sent.
@@ -167,10 +195,9 @@ struct Way {
         let sample = now - pending[index].sentAt
         roundTrip = roundTrip.map { ($0 * 7 + sample) / 8 } ?? sample
         pending.removeFirst(index + 1)
+        opened(at: now)
         history <<= 1
-        missed = 0
-        lastPong = now
-        wasHeard = true
+        asked = min(asked + 1, Self.historyLimit)
         return true
     }
 
@@ -179,6 +206,7 @@ struct Way {
         hash.mix(lastPing)
         hash.mix(missed)
         hash.mix(UInt64(history))
+        hash.mix(asked)
         hash.mix(wasHeard)
         for probe in pending { hash.mix(probe.id) }
     }

@@ -8,7 +8,8 @@ import NetAddress
 ///     ...   by kind:
 ///     0x80  ping           8 id
 ///     0x81  pong           8 id of the ping, 7 or 19 where the ping came from
-///     0x82  call me        1 flags (1 = an answer), 1 port step, 1 count, addresses
+///     0x82  call me        1 flags (1 = an answer, 2 = has yours), 1 port step, 1 count,
+///                          addresses
 ///     0x83  open a relay   32 node id of the other end
 ///     0x84  relay opened   32 node id of the other end, 4 channel
 ///     0x85  relay refused  32 node id of the other end
@@ -25,13 +26,19 @@ package enum ProbeMessage: Hashable {
 
     /// Where the sender may be reached, for both ends to knock at once.
     package struct CallMe: Hashable {
+        /// Wants no answer.
         package var isAnswer: Bool
+        /// The sender has a call of the receiver's, and has opened its own NAT for it.
+        package var hasHeard: Bool
         /// By how much the sender's NAT counts ports up from flow to flow; 0 if it is not known to.
         package var portStep: Int8
         package var candidates: [SocketAddress]
 
-        package init(isAnswer: Bool, portStep: Int8, candidates: [SocketAddress]) {
+        package init(
+            isAnswer: Bool, hasHeard: Bool, portStep: Int8, candidates: [SocketAddress]
+        ) {
             self.isAnswer = isAnswer
+            self.hasHeard = hasHeard
             self.portStep = portStep
             self.candidates = candidates
         }
@@ -54,7 +61,7 @@ package enum ProbeMessage: Hashable {
             observed.encode(into: &writer)
         case .callMe(let call):
             writer.write(UInt8(0x82))
-            writer.write(UInt8(call.isAnswer ? 1 : 0))
+            writer.write(UInt8((call.isAnswer ? 1 : 0) | (call.hasHeard ? 2 : 0)))
             writer.write(UInt8(bitPattern: call.portStep))
             writer.write(UInt8(call.candidates.count))
             for candidate in call.candidates { candidate.encode(into: &writer) }
@@ -83,13 +90,16 @@ package enum ProbeMessage: Hashable {
                 id: try reader.readUInt64(), observed: try SocketAddress(from: &reader))
         case 0x82:
             let flags = try reader.readByte()
-            guard flags <= 1 else { throw .field("flags") }
+            guard flags <= 3 else { throw .field("flags") }
             let step = Int8(bitPattern: try reader.readByte())
             let count = try reader.readByte()
             guard count <= CallMe.limit else { throw .field("address count") }
             var candidates: [SocketAddress] = []
             for _ in 0..<count { candidates.append(try SocketAddress(from: &reader)) }
-            self = .callMe(CallMe(isAnswer: flags == 1, portStep: step, candidates: candidates))
+            self = .callMe(
+                CallMe(
+                    isAnswer: flags & 1 != 0, hasHeard: flags & 2 != 0, portStep: step,
+                    candidates: candidates))
         case 0x83:
             self = .openRelay(to: try reader.readNodeID())
         case 0x84:

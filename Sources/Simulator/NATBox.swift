@@ -13,7 +13,7 @@ package enum SimulatedNAT: String, Sendable, CaseIterable {
     case symmetric
 }
 
-/// The NAT in front of one machine. The router's own input refuses strangers.
+/// The NAT in front of one machine.
 struct NATBox {
     private struct Flow: Hashable {
         var inner: SocketAddress
@@ -21,19 +21,31 @@ struct NATBox {
         var remote: SocketAddress?
     }
 
+    private struct Contact {
+        var spokenAt: BootInstant
+        var isAnswered = false
+    }
+
     let kind: SimulatedNAT
     let address: IPAddress
+    /// The router takes what comes to itself, as Linux does without rules: an entry of its table
+    /// then belongs to the router, and a flow from inside that would need the same gets another port.
+    let acceptsInput: Bool
     private var ports: [Flow: UInt16] = [:]
     private var inners: [UInt16: SocketAddress] = [:]
     /// When a datagram last went from a port to somebody.
-    private var spoken: [UInt16: [SocketAddress: BootInstant]] = [:]
+    private var spoken: [UInt16: [SocketAddress: Contact]] = [:]
+    /// When somebody last sent to the router itself, by the port at which he knocked.
+    private var knocks: [Flow: BootInstant] = [:]
 
-    /// What Linux gives a flow that was answered.
+    /// What Linux gives a flow that was answered, and one that was not.
     private static let memory = Duration.seconds(120)
+    private static let shortMemory = Duration.seconds(30)
 
-    init(_ kind: SimulatedNAT, address: IPAddress) {
+    init(_ kind: SimulatedNAT, address: IPAddress, acceptsInput: Bool = false) {
         self.kind = kind
         self.address = address
+        self.acceptsInput = acceptsInput
     }
 
     /// Where a datagram from inside is seen to come from.
@@ -41,38 +53,65 @@ struct NATBox {
         from inner: SocketAddress, to remote: SocketAddress, at now: BootInstant,
         random: inout SeededGenerator
     ) -> SocketAddress {
-        let flow = Flow(inner: inner, remote: kind == .symmetric ? remote : nil)
-        let known = ports[flow].flatMap { isFresh($0, at: now) ? $0 : nil }
-        let port = known ?? freePort(for: inner, random: &random)
+        // Linux maps every flow for itself, and to the same port if it can.
+        let isPerFlow = kind == .symmetric || acceptsInput
+        let flow = Flow(inner: inner, remote: isPerFlow ? remote : nil)
+        let known = ports[flow].flatMap { isFresh($0, to: flow.remote, at: now) ? $0 : nil }
+        let port = known ?? freePort(for: inner, to: remote, at: now, random: &random)
         ports[flow] = port
         inners[port] = inner
-        spoken[port, default: [:]][remote] = now
+        let isAnswered = known != nil && spoken[port]?[remote]?.isAnswered == true
+        spoken[port, default: [:]][remote] = Contact(spokenAt: now, isAnswered: isAnswered)
         return SocketAddress(ip: address, port: port)
     }
 
     /// Where a datagram from outside goes; `nil` when it is not let in.
-    func incoming(
+    mutating func incoming(
         to port: UInt16, from remote: SocketAddress, at now: BootInstant
     ) -> SocketAddress? {
-        guard let inner = inners[port], let contacts = spoken[port] else { return nil }
-        let isLetIn = contacts.contains { contact, time in
-            guard now - time < Self.memory else { return false }
-            return switch kind {
-            case .fullCone: true
-            case .addressRestricted: contact.ip == remote.ip
-            case .portRestricted, .symmetric: contact == remote
+        if let inner = inners[port], let contacts = spoken[port] {
+            let isLetIn = contacts.contains { contact, entry in
+                guard isFresh(entry, at: now) else { return false }
+                return switch kind {
+                case .fullCone: true
+                case .addressRestricted: contact.ip == remote.ip
+                case .portRestricted, .symmetric: contact == remote
+                }
+            }
+            if isLetIn {
+                if contacts[remote] != nil { spoken[port]?[remote]?.isAnswered = true }
+                return inner
             }
         }
-        return isLetIn ? inner : nil
+        if acceptsInput { knocks[knock(port, remote)] = now }
+        return nil
     }
 
-    private func isFresh(_ port: UInt16, at now: BootInstant) -> Bool {
-        spoken[port]?.values.contains { now - $0 < Self.memory } ?? false
+    private func knock(_ port: UInt16, _ remote: SocketAddress) -> Flow {
+        Flow(inner: SocketAddress(ip: address, port: port), remote: remote)
+    }
+
+    private func isFresh(_ contact: Contact, at now: BootInstant) -> Bool {
+        let memory = acceptsInput && !contact.isAnswered ? Self.shortMemory : Self.memory
+        return now - contact.spokenAt < memory
+    }
+
+    private func isFresh(_ port: UInt16, to remote: SocketAddress?, at now: BootInstant) -> Bool {
+        guard let contacts = spoken[port] else { return false }
+        if let remote { return contacts[remote].map { isFresh($0, at: now) } ?? false }
+        return contacts.values.contains { isFresh($0, at: now) }
     }
 
     /// The inner port if it is free and the NAT keeps ports, else one at random.
-    private func freePort(for inner: SocketAddress, random: inout SeededGenerator) -> UInt16 {
-        if kind != .symmetric, inners[inner.port] == nil { return inner.port }
+    private func freePort(
+        for inner: SocketAddress, to remote: SocketAddress, at now: BootInstant,
+        random: inout SeededGenerator
+    ) -> UInt16 {
+        let owner = inners[inner.port]
+        let isTaken = knocks[knock(inner.port, remote)].map { now - $0 < Self.shortMemory } ?? false
+        if kind != .symmetric, owner == nil || acceptsInput && owner == inner, !isTaken {
+            return inner.port
+        }
         var port: UInt16
         repeat {
             port = UInt16(1_024 + random.next(upperBound: 64_000 as UInt64))

@@ -16,6 +16,8 @@ final class SimulatedMachine {
     var address: SocketAddress
     var disk: SimulatedDisk
     var nat: NATBox?
+    var doors = SimulatedDoors()
+    var opensDoors = false
     var node: Node?
     /// Counts starts; events of an earlier life are void.
     var life = 0
@@ -49,6 +51,9 @@ final class SimulatedMachine {
         disk = SimulatedDisk(identitySeed: identitySeed)
     }
 
+    /// Where others send to.
+    var outerAddress: IPAddress { nat?.address ?? address.ip }
+
     var name: String { "n\(index)" }
     var isUp: Bool { node != nil }
     /// The one local network on which all machines are, unless they have their own.
@@ -56,10 +61,10 @@ final class SimulatedMachine {
     private(set) var network = SimulatedMachine.network
 
     /// Gives the machine a network of its own, behind a NAT or in public.
-    func settle(behind kind: SimulatedNAT?) {
+    func settle(behind kind: SimulatedNAT?, acceptingInput acceptsInput: Bool) {
         let block = UInt32(index + 1) << 8
         let outside = IPAddress.v4(0x2D12_0002 + block)
-        nat = kind.map { NATBox($0, address: outside) }
+        nat = kind.map { NATBox($0, address: outside, acceptsInput: acceptsInput) }
         address = SocketAddress(
             ip: kind == nil ? outside : .v4(0xC0A8_0002 + block), port: 41_641)
         network = IPPrefix(address.ip, length: 24) ?? IPPrefix(host: address.ip)
@@ -91,6 +96,7 @@ final class SimulatedMachine {
         configuration.clusterRole = role
         configuration.usesLocalDiscovery = usesLocalDiscovery
         configuration.dht = DHTChoice(mode: usesDHT ? .private : .off)
+        configuration.hasCarrier = opensDoors
         configuration.hasClusterData = disk.datastore != .none
         node = Node(
             configuration: configuration, restored: disk.restored, seed: seed, at: clock.now(now),
@@ -103,6 +109,7 @@ final class SimulatedMachine {
         sessions = [:]
         wakeAt = nil
         actionsUntilCrash = nil
+        doors = SimulatedDoors()
         host.powerOff()
     }
 

@@ -10,6 +10,7 @@ extension Simulation {
     package func heal() {
         faultsAreOver = true
         partition = []
+        separated = []
         tell("healed")
         for machine in machines {
             machine.actionsUntilCrash = nil
@@ -23,9 +24,17 @@ extension Simulation {
         tell("split off \(side.sorted())")
     }
 
+    /// Nothing passes between any two of these machines until ``heal()`` or ``rejoin()``; they reach
+    /// all others.
+    package func separate(_ machines: Set<Int>) {
+        separated = machines
+        tell("nothing passes between \(machines.sorted())")
+    }
+
     /// Ends a partition.
     package func rejoin() {
         partition = []
+        separated = []
         tell("network whole again")
     }
 

@@ -4,6 +4,7 @@ import DNS
 import MeshBase
 import MeshNode
 import NetAddress
+import PathDiscovery
 import WireGuard
 
 /// A deterministic world of real nodes: the same ``Node`` that a machine runs, under a virtual
@@ -23,6 +24,8 @@ package final class Simulation {
     package internal(set) var violations: [String] = []
     /// The machines of one side while the network is split.
     var partition: Set<Int> = []
+    /// Two machines that do not reach each other, though both reach all others.
+    var separated: Set<Int> = []
     var diskLosses = 0
     /// Who is gone with its disk.
     var lostIdentities: Set<NodeID> = []
@@ -54,7 +57,9 @@ package final class Simulation {
             machines[index].usesDHT = options.usesDHT
             if !options.nats.isEmpty {
                 machines[index].settle(
-                    behind: index < options.nats.count ? options.nats[index] : nil)
+                    behind: index < options.nats.count ? options.nats[index] : nil,
+                    acceptingInput: options.routersAcceptInput)
+                machines[index].opensDoors = options.routersAcceptInput
             }
             queue.add(.start(machine: index), at: now + delay)
         }
@@ -129,6 +134,11 @@ package final class Simulation {
         case .multicast(let index, let bytes, let source):
             guard machines[index].isUp else { return }
             step(machines[index], .multicast(bytes, from: source, interface: 1, toGroup: true))
+        case .doorDatagram(let index, let bytes, let port, let source):
+            receive(bytes, at: machines[index], door: port, from: source)
+        case .carrier(let index, let life, let report):
+            guard machines[index].life == life else { return }
+            step(machines[index], .carrier(report))
         case .hostDone(let index, let life, let ticket):
             guard machines[index].life == life, machines[index].isUp else { return }
             finishStep(on: machines[index], ticket: ticket)
@@ -213,9 +223,7 @@ package final class Simulation {
             case .send(let bytes, let target), .sendUnfragmented(let bytes, let target):
                 transmit(bytes, from: machine, to: target)
             case .sendShort(let bytes, let target, _):
-                machine.traffic.count(bytes, kind: bytes.first ?? 0)
-                // It opens the way for what comes back, and does not arrive.
-                _ = outside(of: machine, to: target)
+                transmit(bytes, from: machine, to: target, arrives: false)
             case .sendMulticast(let bytes, let target):
                 transmitMulticast(bytes, from: machine, to: target)
             case .persist(let record):
@@ -228,7 +236,9 @@ package final class Simulation {
                 machine.pongs += 1
             case .forwardingChanged:
                 forwardingChanged = true
-            case .addressesChanged, .namesChanged, .carrier, .gateway:
+            case .carrier(let order):
+                carry(order, of: machine)
+            case .addressesChanged, .namesChanged, .gateway:
                 break
             }
         }
@@ -240,42 +250,60 @@ package final class Simulation {
 
     private func isCut(_ first: Int, _ second: Int) -> Bool {
         partition.contains(first) != partition.contains(second)
+            || separated.contains(first) && separated.contains(second)
     }
 
-    private func transmit(
-        _ bytes: [UInt8], from sender: SimulatedMachine, to target: SocketAddress
+    /// - Parameters:
+    ///   - door: the further port from which it goes.
+    ///   - arrives: otherwise it opens the way for what comes back, and dies on the way.
+    func transmit(
+        _ bytes: [UInt8], from sender: SimulatedMachine, to target: SocketAddress,
+        door: UInt16? = nil, arrives: Bool = true
     ) {
+        if target.isStandIn {
+            guard let guest = sender.doors.guests[target] else { return }
+            transmit(bytes, from: sender, to: guest.remote, door: guest.port)
+            return
+        }
         sender.traffic.count(bytes, kind: bytes.first ?? 0)
-        let source = outside(of: sender, to: target)
-        guard let receiver = receiver(at: target, from: source),
-            !isCut(sender.index, receiver.index), !chance(faults.loss)
+        let source = outside(of: sender, to: target, door: door)
+        // What is lost beyond the routers was let out by the first and never seen by the second.
+        guard arrives, let place = machines.first(where: { $0.outerAddress == target.ip }),
+            !isCut(sender.index, place.index), !chance(faults.loss),
+            let port = innerPort(of: place, at: target, from: source)
         else { return }
         let copies = chance(faults.duplication) ? 2 : 1
         for _ in 0..<copies {
-            add(
-                .datagram(machine: receiver.index, bytes, source: source),
-                after: random.duration(in: faults.delay))
+            let delay = random.duration(in: faults.delay)
+            if port == place.address.port {
+                add(.datagram(machine: place.index, bytes, source: source), after: delay)
+            } else {
+                add(
+                    .doorDatagram(machine: place.index, bytes, port: port, source: source),
+                    after: delay)
+            }
         }
     }
 
     /// Where a datagram of the machine is seen to come from.
-    private func outside(of machine: SimulatedMachine, to target: SocketAddress) -> SocketAddress {
-        guard var nat = machine.nat else { return machine.address }
-        let source = nat.outgoing(
-            from: machine.address, to: target, at: now, random: &random)
+    private func outside(of machine: SimulatedMachine, to target: SocketAddress, door: UInt16?)
+        -> SocketAddress
+    {
+        let inner = SocketAddress(ip: machine.address.ip, port: door ?? machine.address.port)
+        guard var nat = machine.nat else { return inner }
+        let source = nat.outgoing(from: inner, to: target, at: now, random: &random)
         machine.nat = nat
         return source
     }
 
-    /// Who gets what is sent to `target`, if anybody.
-    private func receiver(at target: SocketAddress, from source: SocketAddress)
-        -> SimulatedMachine?
-    {
-        machines.first { machine in
-            guard let nat = machine.nat else { return machine.address == target }
-            return nat.address == target.ip
-                && nat.incoming(to: target.port, from: source, at: now) == machine.address
-        }
+    /// The machine's own port to which the datagram comes, if it is let in.
+    private func innerPort(
+        of machine: SimulatedMachine, at target: SocketAddress, from source: SocketAddress
+    ) -> UInt16? {
+        guard var nat = machine.nat else { return target.port }
+        let inner = nat.incoming(to: target.port, from: source, at: now)
+        machine.nat = nat
+        return inner?.ip == machine.address.ip ? inner?.port : nil
     }
 
     private func transmitMulticast(
@@ -295,8 +323,7 @@ package final class Simulation {
         }
     }
 
-    private func deliver(_ bytes: [UInt8], to machine: SimulatedMachine, from source: SocketAddress)
-    {
+    func deliver(_ bytes: [UInt8], to machine: SimulatedMachine, from source: SocketAddress) {
         guard machine.isUp else { return }
         if recordsDatagrams { recorded.append((machine.index, bytes, source)) }
         trace.mix(bytes.count)
@@ -333,6 +360,8 @@ enum SimulatedEvent {
     case wake(machine: Int, life: Int, BootInstant)
     case datagram(machine: Int, [UInt8], source: SocketAddress)
     case multicast(machine: Int, [UInt8], source: SocketAddress)
+    case doorDatagram(machine: Int, [UInt8], port: UInt16, source: SocketAddress)
+    case carrier(machine: Int, life: Int, CarrierReport)
     case hostDone(machine: Int, life: Int, ticket: Int)
     case hostReport(machine: Int, life: Int, HostReport)
 }

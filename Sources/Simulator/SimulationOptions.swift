@@ -25,6 +25,8 @@ package struct SimulationOptions: Sendable {
     /// What stands before each machine, by index; with an empty list all are on one network.
     /// Otherwise each is on a network of its own, and `nil` stands for a public address.
     package var nats: [SimulatedNAT?] = []
+    /// The routers take what comes to themselves, and the machines may open further ports.
+    package var routersAcceptInput = false
     /// Machines start at random moments of this span.
     package var startSpread: Duration = .seconds(3)
     package var faults = FaultPlan()

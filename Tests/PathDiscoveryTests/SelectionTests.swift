@@ -18,8 +18,11 @@ private struct Case: CustomTestStringConvertible {
     var reason: PathReason?
 }
 
-private func way(_ address: SocketAddress, _ milliseconds: Int, lost: Int = 0) -> WayView {
-    WayView(address, isLive: true, roundTrip: .milliseconds(milliseconds), lost: lost)
+private func way(
+    _ address: SocketAddress, _ milliseconds: Int, lost: Int = 0, of asked: Int = 16
+) -> WayView {
+    WayView(
+        address, isLive: true, roundTrip: .milliseconds(milliseconds), lost: lost, asked: asked)
 }
 
 private func dead(_ address: SocketAddress, wasHeard: Bool = false) -> WayView {
@@ -41,9 +44,17 @@ private let table: [Case] = [
         testDescription: "direct beats a faster relay", ways: [way(world, 80), way(relay, 20)],
         current: relay, expected: world, reason: .direct),
     Case(
-        testDescription: "not when it loses more than a fifth",
-        ways: [way(world, 20, lost: 4), way(relay, 80)], current: world, expected: relay,
+        testDescription: "not when it loses more than a fifth, and a relay half of that",
+        ways: [way(world, 20, lost: 4), way(relay, 80, lost: 2)], current: world, expected: relay,
         reason: .lossy),
+    Case(
+        testDescription: "a relay that loses as much is no better",
+        ways: [way(world, 20, lost: 7), way(relay, 80, lost: 5)], current: relay, expected: world,
+        reason: .direct),
+    Case(
+        testDescription: "nor one of which little is known",
+        ways: [way(world, 20, lost: 7), way(relay, 80, of: 3)], current: world, expected: world,
+        reason: .direct),
     Case(
         testDescription: "a fifth is borne", ways: [way(world, 20, lost: 3), way(relay, 80)],
         current: world, expected: world, reason: .direct),
@@ -73,8 +84,10 @@ private let table: [Case] = [
     let node = NodeID(Bytes32(word0: 1, word1: 2, word2: 3, word3: 4))
     let messages: [ProbeMessage] = [
         .ping(id: 7), .pong(id: 7, observed: world), .pong(id: 8, observed: sixth),
-        .callMe(.init(isAnswer: true, portStep: -3, candidates: [home, world, sixth])),
-        .callMe(.init(isAnswer: false, portStep: 0, candidates: [])),
+        .callMe(
+            .init(isAnswer: true, hasHeard: true, portStep: -3, candidates: [home, world, sixth])),
+        .callMe(.init(isAnswer: false, hasHeard: false, portStep: 0, candidates: [])),
+        .callMe(.init(isAnswer: false, hasHeard: true, portStep: 0, candidates: [])),
         .openRelay(to: node), .relayOpened(to: node, channel: 0xFFFF_FFFF),
         .relayRefused(to: node),
     ]

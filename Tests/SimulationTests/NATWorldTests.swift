@@ -6,7 +6,7 @@ import Testing
 
 /// Members behind every kind of NAT, who know one public member. All talk, and those become direct
 /// who can: not two of whom one is behind a symmetric NAT and the other filters by port.
-@Test(arguments: [0.0], [21, 22, 23] as [UInt64])
+@Test(arguments: [0.0, 0.05], [21, 22, 23] as [UInt64])
 func membersBehindEveryKindOfNATTalk(loss: Double, seed: UInt64) {
     var options = SimulationOptions(seed: seed, machines: 6)
     options.usesLocalDiscovery = false
