@@ -20,7 +20,8 @@ import Testing
         init(_ kind: Kind, phase: String) {
             self.kind = kind
             let data = scratch.path + "/k3s/server"
-            for path in [data + "/tls", data + "/db/etcd/member/wal", cluster + "/etcd/member/wal"] {
+            for path in [data + "/tls", data + "/db/etcd/member/wal", cluster + "/etcd/member/wal"]
+            {
                 run(["/bin/mkdir", "-p", path])
             }
             run(["/bin/mkdir", "-p", cluster + "/data"])
@@ -97,7 +98,9 @@ import Testing
         func answer() -> HostReport? { box.next() }
     }
 
-    @Test(arguments: Kind.allCases) func aMemberOutlivesADaemonThatEndsAtAnyTime(_ kind: Kind) throws {
+    @Test(arguments: Kind.allCases) func aMemberOutlivesADaemonThatEndsAtAnyTime(_ kind: Kind)
+        throws
+    {
         let machine = Machine(kind, phase: "server")
         let first = machine.daemon()
         first.execute(.restartExisting())
