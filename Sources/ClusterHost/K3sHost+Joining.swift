@@ -95,14 +95,14 @@ extension K3sHost {
             // A part of the certified cluster may outlive the daemon from its first moment on.
             if !isNew { try service.release() }
         }
+        let isMember = !isNew && (role == .server || fileExists(k3s.agentKubeconfig))
         do throws(HostFailure) {
             let limit = isNew || role == .agent ? K3sHost.joinLimit : K3sHost.healthLimit
             do throws(HostFailure) {
                 try waitForNode(record.name, role, until: bootTime + limit)
             } catch {
                 // The others may not be up yet; who joins must be seen to have joined.
-                guard !isNew, service.isRunning, !mailbox.isInterrupted(within: 0),
-                    role == .server || fileExists(k3s.agentKubeconfig)
+                guard isMember, service.isRunning, !mailbox.isInterrupted(within: 0)
                 else { throw error }
             }
             var settled = record
@@ -113,7 +113,7 @@ extension K3sHost {
             isExpectedToRun = true
             report(.running(record.cluster, role))
         } catch {
-            service.stop()
+            giveUpStart(ofMember: isMember)
             throw error
         }
     }
