@@ -26,7 +26,7 @@ protocol DatastoreDriver: AnyObject {
     func checkReadiness(_ record: HostRecord) throws(HostFailure)
     /// All servers and agents; the read needs a quorum of the datastore.
     func nodes(_ record: HostRecord) throws(HostFailure) -> [K3sNode]
-    /// Secret: what `joiner` needs; at most ``DrivenGrant/secretLimit`` bytes. `nil` for not now.
+    /// Secret: what `joiner` needs; at most ``DatastoreGrant/secretLimit`` bytes. `nil` for not now.
     func grant(
         _ record: HostRecord, to joiner: HostIdentity, role: DatastoreRole
     ) throws(HostFailure) -> [UInt8]?

@@ -15,6 +15,8 @@ protocol DatastoreHost: AnyObject {
     var report: @Sendable (HostReport) -> Void { get }
     var paths: HostPaths { get }
     var service: any InitSystem { get }
+    /// The service's name where an init system knows it.
+    var unitName: String { get }
     /// Set while the datastore is meant to run, so that its end is news.
     var isExpectedToRun: Bool { get set }
     /// Of the datastore, for people.
@@ -67,10 +69,10 @@ extension DatastoreHost {
             case .release(let cluster): release(cluster)
             case .stop:
                 isExpectedToRun = false
-                service.stop()
+                stopDatastore()
             case .setAside(let generation):
                 isExpectedToRun = false
-                service.stop()
+                stopDatastore()
                 try setDataAside(generation: generation)
                 report(.asideSet)
             case .makeRequest(let identity): report(.requestMade(try makeRequest(identity)))
@@ -87,7 +89,7 @@ extension DatastoreHost {
                 isExpectedToRun = false
                 // The marker first: a machine that dies here must not join again.
                 try writeFile(leftMarker, Array("generation \(generation)\n".utf8))
-                service.stop()
+                stopDatastore()
                 try setDataAside(generation: generation)
                 report(.retired)
             }
@@ -139,6 +141,19 @@ extension DatastoreHost {
         } else {
             removeFile(file)
         }
+    }
+
+    /// Also one that an earlier life of the daemon left and that this one has not taken over yet.
+    private func stopDatastore() {
+        if fileExists(paths.record) { _ = service.adopt(unit: unitName) }
+        service.stop()
+    }
+
+    /// A start came to nothing. A part of the certified cluster runs on: it may become ready without
+    /// this daemon. What nobody has seen join does not, and when something urgent waits, that
+    /// decides.
+    func giveUpStart(ofMember isMember: Bool) {
+        if !isMember, !mailbox.isInterrupted(within: 0) { service.stop() }
     }
 
     /// Renews the deadline of a service that is starting; the later one.

@@ -71,7 +71,7 @@ extension DrivenHost {
         defer { zeroize(&secret) }
         let others = nodes.filter { $0.isVoter && $0.isReady && $0.ipv4 != record.address }
             .compactMap(\.ipv4).sorted()
-        let grant = DrivenGrant(
+        let grant = DatastoreGrant(
             role: role, admission: admission,
             endpoints: Array(([record.address] + others).prefix(EtcdPlan.memberLimit)),
             secret: secret)

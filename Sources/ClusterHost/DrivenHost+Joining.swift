@@ -24,7 +24,7 @@ extension DrivenHost {
             return report(.startFailed(.transient, reason: error.description))
         }
         do throws(HostFailure) {
-            var grant = try DrivenGrant.open(delivery, role: role, with: settings.privateKey)
+            var grant = try DatastoreGrant.open(delivery, role: role, with: settings.privateKey)
             defer { zeroize(&grant.secret) }
             guard try !driver.holdsData() else {
                 throw HostFailure("there is data of \(driver.name) that is not this mesh's")
@@ -65,7 +65,12 @@ extension DrivenHost {
     }
 
     private func run(_ record: HostRecord, isNew: Bool) throws(HostFailure) {
-        if !service.adopt(unit: driver.name) { try start(record) }
+        let isMember = !isNew && record.role == .server
+        if !service.adopt(unit: unitName) {
+            try start(record)
+            // A part of the certified cluster may outlive the daemon from its first moment on.
+            if isMember { try service.release() }
+        }
         do throws(HostFailure) {
             let limit =
                 isNew || record.role == .agent ? DrivenHost.joinLimit : DrivenHost.healthLimit
@@ -73,8 +78,7 @@ extension DrivenHost {
                 try waitUntilReady(record, until: bootTime + limit)
             } catch {
                 // The others may not be up yet; who joins must be seen to have joined.
-                guard !isNew, record.role == .server, service.isRunning,
-                    !mailbox.isInterrupted(within: 0)
+                guard isMember, service.isRunning, !mailbox.isInterrupted(within: 0)
                 else { throw error }
             }
             var settled = record
@@ -90,7 +94,7 @@ extension DrivenHost {
             isExpectedToRun = true
             report(.running(record.cluster, record.role))
         } catch {
-            service.stop()
+            giveUpStart(ofMember: isMember)
             throw error
         }
     }

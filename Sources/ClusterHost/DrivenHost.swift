@@ -14,6 +14,7 @@ final class DrivenHost: DatastoreHost {
     let driver: any DatastoreDriver
     var isExpectedToRun = false
     var serviceName: String { driver.name }
+    var unitName: String { driver.name }
     /// The server that this machine admitted last, and when: one joins at a time.
     var admitted: (name: String, at: BootInstant)?
 

@@ -97,7 +97,11 @@ extension EtcdHost {
             report(.startFailed(.removed, reason: "the datastore's data on this machine is lost"))
             return
         }
-        if !service.adopt(unit: "etcd") { try startService() }
+        if !service.adopt(unit: unitName) {
+            try startService()
+            // A part of the certified cluster may outlive the daemon from its first moment on.
+            if !isNew { try service.release() }
+        }
         do throws(HostFailure) {
             if isNew {
                 try promote(record)
@@ -112,8 +116,9 @@ extension EtcdHost {
             isExpectedToRun = true
             report(.running(record.cluster, .server))
         } catch {
-            service.stop()
+            giveUpStart(ofMember: !isNew)
             if isRemoved(record) {
+                service.stop()
                 report(.startFailed(.removed, reason: "this member was removed from the cluster"))
             } else {
                 throw error

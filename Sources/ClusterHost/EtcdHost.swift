@@ -14,6 +14,7 @@ final class EtcdHost: DatastoreHost {
     let service: any InitSystem
     var isExpectedToRun = false
     let serviceName = "etcd"
+    let unitName = "etcd"
     /// By member id: since when a member with a joiner's host name has taken no connection.
     var silentSince: [UInt64: BootInstant] = [:]
 

@@ -143,7 +143,7 @@ final class K0sDriver: DatastoreDriver {
         ])
         guard result.succeeded else { throw HostFailure("token create: \(result.problem)") }
         let token = result.output.split(whereSeparator: \.isNewline).last.map { Array($0.utf8) }
-        guard let token, token.count <= DrivenGrant.secretLimit else {
+        guard let token, token.count <= DatastoreGrant.secretLimit else {
             throw HostFailure("token create: no token, or a longer one than fits")
         }
         return token

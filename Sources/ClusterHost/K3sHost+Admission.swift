@@ -87,14 +87,17 @@ extension K3sHost {
         let own = try loadRecord().address
         let others = nodes.filter { $0.isVoter && $0.isReady && $0.ipv4 != own }
             .compactMap(\.ipv4).sorted()
-        let grant = K3sGrant(
-            role: role, admission: admission,
-            endpoints: Array(([own] + others).prefix(EtcdPlan.memberLimit)),
-            agentSecret: try secret(in: agentSecretFile),
+        var encoded = K3sSecrets(
+            agent: try secret(in: agentSecretFile),
             server: role == .agent
                 ? nil
-                : K3sGrant.Server(
-                    secret: try secret(in: secretFile), settings: try grantedSettings()))
+                : K3sSecrets.Server(
+                    secret: try secret(in: secretFile), settings: try grantedSettings())
+        ).encoded
+        defer { zeroize(&encoded) }
+        let grant = DatastoreGrant(
+            role: role, admission: admission,
+            endpoints: Array(([own] + others).prefix(EtcdPlan.memberLimit)), secret: encoded)
         guard let sealed = grant.sealed(to: admission.joinerKey) else {
             throw HostFailure("the joiner's key cannot be sealed to")
         }

@@ -26,7 +26,14 @@ extension K3sHost {
             return report(.startFailed(.transient, reason: error.description))
         }
         do throws(HostFailure) {
-            let grant = try K3sGrant.open(delivery, role: role, with: settings.privateKey)
+            var grant = try DatastoreGrant.open(delivery, role: role, with: settings.privateKey)
+            defer { zeroize(&grant.secret) }
+            let secrets: K3sSecrets
+            do throws(DecodingFailure) {
+                secrets = try K3sSecrets(decoding: grant.secret, role: role)
+            } catch {
+                throw HostFailure("the grant is malformed")
+            }
             guard !fileExists(k3s.writeAheadLog), !fileExists(k3s.sqlite) else {
                 throw HostFailure("\(k3s.dataDirectory) holds data that is not this mesh's")
             }
@@ -37,9 +44,9 @@ extension K3sHost {
                 K3sToken(caHash: hash, user: user, secret: secret).text
             }
             try store(
-                secret: grant.server.map { token("server", $0.secret) },
-                agentSecret: role == .agent ? token("node", grant.agentSecret) : grant.agentSecret,
-                settings: grant.server.flatMap { K3sPlan.settings(granted: $0.settings) } ?? [])
+                secret: secrets.server.map { token("server", $0.secret) },
+                agentSecret: role == .agent ? token("node", secrets.agent) : secrets.agent,
+                settings: secrets.server.flatMap { K3sPlan.settings(granted: $0.settings) } ?? [])
             try store(
                 HostRecord(
                     phase: role == .server ? .joining : .agent, cluster: delivery.cluster,
@@ -88,14 +95,14 @@ extension K3sHost {
             // A part of the certified cluster may outlive the daemon from its first moment on.
             if !isNew { try service.release() }
         }
+        let isMember = !isNew && (role == .server || fileExists(k3s.agentKubeconfig))
         do throws(HostFailure) {
             let limit = isNew || role == .agent ? K3sHost.joinLimit : K3sHost.healthLimit
             do throws(HostFailure) {
                 try waitForNode(record.name, role, until: bootTime + limit)
             } catch {
                 // The others may not be up yet; who joins must be seen to have joined.
-                guard !isNew, service.isRunning, !mailbox.isInterrupted(within: 0),
-                    role == .server || fileExists(k3s.agentKubeconfig)
+                guard isMember, service.isRunning, !mailbox.isInterrupted(within: 0)
                 else { throw error }
             }
             var settled = record
@@ -106,7 +113,7 @@ extension K3sHost {
             isExpectedToRun = true
             report(.running(record.cluster, role))
         } catch {
-            service.stop()
+            giveUpStart(ofMember: isMember)
             throw error
         }
     }

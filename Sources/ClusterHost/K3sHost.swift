@@ -154,6 +154,8 @@ final class K3sHost: DatastoreHost {
 
     func unit(_ role: DatastoreRole) -> String { role == .server ? "k3s" : "k3s-agent" }
 
+    var unitName: String { unit((try? loadRecord())?.role ?? .server) }
+
     /// - Parameters:
     ///   - deadline: the service must not run past it unless it is released.
     ///   - limit: until when the gate lets a machine without data start.

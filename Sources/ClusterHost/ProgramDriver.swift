@@ -78,7 +78,7 @@ final class ProgramDriver: DatastoreDriver {
             ])
         if result.status == ProgramDriver.notNow { return nil }
         let secret = Array(try output(of: result, "grant").utf8)
-        guard (1...DrivenGrant.secretLimit).contains(secret.count) else {
+        guard (1...DatastoreGrant.secretLimit).contains(secret.count) else {
             throw HostFailure("\(name) grant: nothing, or more than fits")
         }
         return secret

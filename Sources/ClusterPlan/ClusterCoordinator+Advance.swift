@@ -157,6 +157,8 @@ extension ClusterCoordinator {
         guard pending == nil, notBefore == nil else { return }
         if let ready = founding.readyCluster {
             if founding.isOwner, ready == cluster, !othersServe(cluster) {
+                // Silence just after a start says nothing about others.
+                if let startedAt, now.boot < startedAt + ClusterTiming.hearing { return }
                 actions.append(.host(.release(cluster)))
                 enter(.restarting(cluster, .server), at: now)
                 order(.restartExisting(servers: serverAddresses), at: now, into: &actions)

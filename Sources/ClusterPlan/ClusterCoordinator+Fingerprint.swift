@@ -35,6 +35,7 @@ extension ClusterCoordinator {
         print.mix(pending.map { $0.command.ordinal } ?? -1)
         print.mix(pending?.expires)
         print.mix(notBefore)
+        print.mix(startedAt)
         print.mix(startFailures)
         print.mix(UInt64(emptiedFor))
         print.mix(trouble)

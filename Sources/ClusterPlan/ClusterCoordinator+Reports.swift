@@ -27,7 +27,9 @@ extension ClusterCoordinator {
         random: inout SeededGenerator, into actions: inout [ClusterAction]
     ) {
         switch report {
-        case .inspected(let local): takeInspection(local, into: &actions)
+        case .inspected(let local):
+            if startedAt == nil { startedAt = now.boot }
+            takeInspection(local, into: &actions)
         case .founded(let cluster):
             guard case .founding(var run) = stage else { return }
             run.cluster = cluster

@@ -35,6 +35,8 @@ package struct ClusterCoordinator: Sendable {
     /// What was published last, so that only changes are published.
     var published: [String: [UInt8]] = [:]
     var notBefore: BootInstant?
+    /// When this life of the node began: whoever has just started has not heard the others yet.
+    var startedAt: BootInstant?
     /// Starts as a new member that failed in a row.
     var startFailures = 0
     /// The generation in which the data of earlier ones was last moved away.
@@ -159,6 +161,11 @@ package struct ClusterCoordinator: Sendable {
             if departure.target != nil { next = earlier(next, departure.giveUpAt) }
         }
         if case .running = stage, pending == nil { next = earlier(next, observed.probeAt) }
+        if case .halted(let cluster) = stage, pending == nil, notBefore == nil,
+            founding.readyCluster == cluster
+        {
+            next = earlier(next, startedAt.map { $0 + ClusterTiming.hearing })
+        }
         return earlier(next, desk.expiry)
     }
 }
@@ -235,6 +242,8 @@ enum ClusterTiming {
     /// 5 s * 4^4 is past the limit.
     static let startFailureLimit = 5
     static let foundingRetry = Duration.seconds(5)
+    /// Machines find each other and exchange their ledgers in less, where they can.
+    static let hearing = Duration.seconds(10)
     /// Grants are short-lived; a joiner asks every two seconds.
     static let grantLifetime = Duration.seconds(120)
 }

@@ -7,6 +7,8 @@ struct VoterWishes: Hashable, Sendable {
     /// Since when a voter is away.
     var absent: [NodeID: BootInstant] = [:]
     var nextTry = BootInstant.zero
+    /// When a server is asked for voters that this node does not know.
+    var nextQuestion = BootInstant.zero
 
     func fingerprint(into fingerprint: inout Fingerprint) {
         for node in candidates { fingerprint.mix(node) }
@@ -15,6 +17,7 @@ struct VoterWishes: Hashable, Sendable {
             fingerprint.mix(absent[node])
         }
         fingerprint.mix(nextTry)
+        fingerprint.mix(nextQuestion)
     }
 }
 
@@ -91,6 +94,25 @@ extension LeaseBoard {
         for name in names { begin(.settle, on: .lease(name), at: now, into: &actions) }
     }
 
+    /// Voters tell each other. Whoever is none asks a server now and then: all voters that it knows of
+    /// may have been replaced.
+    mutating func stepInquiry(
+        at now: BootInstant, random: inout SeededGenerator, into actions: inout [LeaseAction]
+    ) {
+        guard let next = nextInquiry, now >= next else { return }
+        let others = wishes.candidates.filter { $0 != node }
+        guard let server = others.randomElement(using: &random) else { return }
+        wishes.nextQuestion = now + timing.inquiry * Double.random(in: 0.5...1.5, using: &random)
+        send(.want, to: server, into: &actions)
+    }
+
+    var nextInquiry: BootInstant? {
+        guard rules.asksForVoters, wishes.candidates.contains(where: { $0 != node }) else {
+            return nil
+        }
+        return wishes.nextQuestion
+    }
+
     /// Names whose value here was not yet written under the present voters.
     private var ownUnsettled: [String] {
         (record?.slots ?? [:]).filter { $0.value.accepted != nil && $0.value.settledEpoch < epoch }
@@ -165,6 +187,8 @@ extension LeaseBoard {
             return
         }
         learn(link, at: now, into: &actions)
+        // There may be more of them than one answer holds.
+        wishes.nextQuestion = min(wishes.nextQuestion, now + timing.resend)
     }
 
     /// Takes a valid link to heart: whatever was under way belongs to the former voters.
@@ -180,8 +204,11 @@ extension LeaseBoard {
         resetVoterSlot()
         persistVoters(into: &actions)
         persist(into: &actions)
-        for node in Set(former).union(link.members).sorted() where node != self.node {
-            send(.voters(link), to: node, into: &actions)
+        let concerned = Set(former).union(link.members)
+        if concerned.contains(node) {
+            for voter in concerned.sorted() where voter != node {
+                send(.voters(link), to: voter, into: &actions)
+            }
         }
         actions.append(.votersChanged(epoch: epoch, voters))
     }

@@ -157,7 +157,7 @@ package struct LeaseBoard: Sendable {
         var next: BootInstant?
         for round in rounds.values { next = earlier(next, min(round.resendAt, round.endsAt)) }
         for session in sessions.values.joined() { next = earlier(next, session.nextStep) }
-        return earlier(next, nextVoterStep)
+        return earlier(earlier(next, nextVoterStep), nextInquiry)
     }
 
     mutating func advance(
@@ -170,6 +170,7 @@ package struct LeaseBoard: Sendable {
             stepSessions(name, at: now, random: &random, into: &actions)
         }
         stepVoters(at: now, random: &random, into: &actions)
+        stepInquiry(at: now, random: &random, into: &actions)
     }
 
     mutating func persist(into actions: inout [LeaseAction]) {

@@ -35,6 +35,8 @@ package struct LeaseTiming: Hashable, Sendable {
     package var look: Duration = .seconds(1)
     /// A voter that is away for longer is replaced.
     package var absence: Duration = .seconds(300)
+    /// Between two questions to a server about voters that this node may not have heard of.
+    package var inquiry: Duration = .seconds(30)
 
     package init() {}
 }
@@ -50,6 +52,8 @@ package struct LeaseRules: Hashable, Sendable {
     /// A proposer goes on with the newest value that it hears of.
     package var adoptsNewest = true
     package var persistsVotes = true
+    /// A node asks servers for voters that it may not have heard of.
+    package var asksForVoters = true
 
     package init() {}
 }

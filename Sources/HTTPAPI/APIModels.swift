@@ -8,14 +8,18 @@ package struct StatusModel: Codable, Hashable, Sendable {
     package var peers: [PeerModel]
     package var cluster: ClusterModel
     package var dht: DHTModel?
+    /// What was dropped since the start, by reason; without those that did not happen.
+    package var drops: [String: UInt64]?
 
     package init(
-        node: NodeModel, peers: [PeerModel] = [], cluster: ClusterModel, dht: DHTModel? = nil
+        node: NodeModel, peers: [PeerModel] = [], cluster: ClusterModel, dht: DHTModel? = nil,
+        drops: [String: UInt64]? = nil
     ) {
         self.node = node
         self.peers = peers
         self.cluster = cluster
         self.dht = dht
+        self.drops = drops
     }
 }
 

@@ -2,10 +2,16 @@ extension Routes {
     /// What the node counts, in Prometheus' text format (version 0.0.4).
     func metrics() async -> APIResponse {
         var text = MetricsText()
-        let peers = Dictionary(grouping: await control.status().peers, by: \.state)
+        let status = await control.status()
+        let peers = Dictionary(grouping: status.peers, by: \.state)
         text.begin("edgevpn_peers", .gauge, "Members that this node knows, by state.")
         for (state, members) in peers.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
             text.add(UInt64(members.count), labels: "state=\"\(state.rawValue)\"")
+        }
+        text.begin("edgevpn_drops_total", .counter, "What went no further, by reason.")
+        for (reason, count) in (status.drops ?? [:]).sorted(by: { $0.key < $1.key }) {
+            let label = String(reason.map { $0.isLetter || $0.isNumber ? $0 : "_" })
+            text.add(count, labels: "reason=\"\(label)\"")
         }
         if let counters = await control.nameCounters() { text.add(counters) }
         var response = APIResponse(status: 200, body: Array(text.text.utf8))

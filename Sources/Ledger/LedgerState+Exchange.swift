@@ -93,7 +93,8 @@ extension LedgerState {
         }
     }
 
-    /// Takes entries in; rumors go on to others, an exchange is announced by a digest later.
+    /// Takes entries in. Rumors go on to others, and so does what a peer that met us says of itself:
+    /// few nodes meet a newcomer. The rest of an exchange is announced by a digest later.
     mutating func take(
         _ entries: [LedgerEntry], isRumor: Bool, from sender: NodeID, at now: BootInstant,
         random: inout SeededGenerator, into actions: inout [LedgerAction]
@@ -105,7 +106,8 @@ extension LedgerState {
             case .rejected(let reason): actions.append(.dropped(reason))
             case .accepted:
                 acceptedAny = true
-                if isRumor, let stored = held(entry.id) {
+                guard let stored = held(entry.id) else { continue }
+                if isRumor || isFirstHand(entry, from: sender, at: now) {
                     pushRumor(stored, except: sender, at: now, random: &random, into: &actions)
                 }
             }
@@ -113,6 +115,19 @@ extension LedgerState {
         guard acceptedAny else { return }
         peers[sender]?.pause = LedgerTiming.firstRetry
         if !isRumor { announceNews(except: sender, at: now, random: &random) }
+    }
+
+    /// Certificates go along with what they admit.
+    private mutating func isFirstHand(
+        _ entry: LedgerEntry, from sender: NodeID, at now: BootInstant
+    ) -> Bool {
+        guard entry.owner == sender, !entry.id.isCertificate,
+            introductions.allows(
+                at: now, interval: LedgerLimits.introductionInterval,
+                burst: LedgerLimits.introductionBurst)
+        else { return false }
+        introductions.charge(at: now, interval: LedgerLimits.introductionInterval)
+        return true
     }
 
     /// An exchange may bring hundreds of entries; instead of pushing each, a few peers get a

@@ -38,6 +38,8 @@ package struct LedgerState: Sendable {
     var pulls: [Bytes32: Pull] = [:]
     /// Rumors that are still to be offered to those who did not get them, oldest first.
     var news: [News] = []
+    /// How many entries of peers that meet us may become rumors.
+    var introductions = RateLimit()
     var nextAntiEntropy: BootInstant?
     var lastChange: BootInstant
     var cachedRoot: Bytes32?
@@ -176,6 +178,7 @@ extension LedgerState {
             pulls[hash]?.fingerprint(into: &fingerprint)
         }
         for item in news { item.fingerprint(into: &fingerprint) }
+        introductions.fingerprint(into: &fingerprint)
         fingerprint.mix(nextAntiEntropy)
         fingerprint.mix(lastChange)
     }

@@ -114,6 +114,9 @@ package enum LedgerLimits {
     static let listedOwners = 48
     /// Fingerprints that replace a longer listing: 544 bytes.
     static let splits = 32
+    /// Entries of peers that meet us and become rumors: 20/s, and those of a few peers at once.
+    static let introductionInterval: Duration = .milliseconds(50)
+    static let introductionBurst = 32
     /// Peers that get a rumor at once.
     static let rumorFanout = 3
     /// Peers that are offered it by its hash a moment later: all of a usual node.

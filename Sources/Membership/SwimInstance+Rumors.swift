@@ -251,15 +251,17 @@ extension SwimInstance {
                 ? QueuedRumor(rumor: queued.rumor, sent: queued.sent + 1) : nil
         }
         if kind != .gossip {
-            for rumor in nextFillers() { _ = add(rumor) }
+            for rumor in nextFillers(at: now) { _ = add(rumor) }
         }
         actions.append(.send(to: target, message.encode()))
     }
 
-    private mutating func nextFillers() -> [Rumor] {
+    private mutating func nextFillers(at now: BootInstant) -> [Rumor] {
         guard !ring.isEmpty else { return [] }
         var rumors: [Rumor] = []
-        for _ in 0..<min(SwimLimits.fillerRumors, ring.count) {
+        let isCalm = now - lastChange >= SwimLimits.calm
+        let count = isCalm ? SwimLimits.calmFillerRumors : SwimLimits.fillerRumors
+        for _ in 0..<min(count, ring.count) {
             fillerCursor = (fillerCursor + 1) % ring.count
             if let rumor = row(of: ring[fillerCursor].node) { rumors.append(rumor) }
         }

@@ -41,6 +41,8 @@ package struct SwimInstance: Sendable {
     var nextRevive: BootInstant
     /// Where the filling of messages with table rows goes on.
     var fillerCursor = 0
+    /// When a member's state changed here.
+    var lastChange: BootInstant
 
     /// - Parameter incarnation: any start value is right; the mesh corrects one that is too low.
     package init(
@@ -52,6 +54,7 @@ package struct SwimInstance: Sendable {
         self.incarnation = incarnation
         nextProbe = now + timing.probeInterval
         nextRevive = now + timing.reviveInterval
+        lastChange = now
     }
 }
 
@@ -266,7 +269,9 @@ extension SwimInstance {
         if state != .suspect { member.suspicion = nil }
         member.leftAt = state == .left ? now : nil
         members[node] = member
-        if isNews { actions.append(.memberChanged(node, state)) }
+        guard isNews else { return }
+        lastChange = now
+        actions.append(.memberChanged(node, state))
     }
 }
 
@@ -312,5 +317,6 @@ extension SwimInstance {
         fingerprint.mix(nextGossip)
         fingerprint.mix(nextRevive)
         fingerprint.mix(fillerCursor)
+        fingerprint.mix(lastChange)
     }
 }

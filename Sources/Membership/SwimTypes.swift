@@ -65,8 +65,11 @@ enum SwimLimits {
     /// Lifeguard's ceiling of the local health multiplier.
     static let localHealth = 8
     /// Table rows that fill the spare room of a message, so that a newcomer learns the table
-    /// without a transfer of its own while an idle mesh stays under 1 kB/s and node.
+    /// without a transfer of its own.
     static let fillerRumors = 4
+    /// The same when nobody came or went for ``calm``: an idle mesh stays under 1 kB/s and node.
+    static let calmFillerRumors = 1
+    static let calm: Duration = .seconds(60)
     /// Packets under way when a member leaves may arrive this much later.
     static let leaveGrace: Duration = .seconds(5)
     /// Longer than any scheduling delay: this node was suspended, not its peers.

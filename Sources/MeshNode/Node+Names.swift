@@ -23,14 +23,15 @@ extension Node {
     /// The name of the control plane's servers in the zone; no machine is called so.
     package static let controlPlaneName = "api"
 
-    /// Two machines with one hostname: the one with the smaller id has it, the other one gets the
-    /// first digits of its id appended, on every node alike.
+    /// Of machines with one hostname one has it: one that is heard before one that is not, and that
+    /// before one that is gone; then the smaller id. The others get the first digits of their ids
+    /// appended, on every node alike.
     package var hostnames: [NodeID: String] {
         var all: [(node: NodeID, name: String)] = [(id, configuration.hostname)]
         for (node, member) in members {
             if let record = member.record { all.append((node, record.hostname)) }
         }
-        all.sort { $0.node < $1.node }
+        all.sort { (absence(of: $0.node), $0.node) < (absence(of: $1.node), $1.node) }
         var taken: Set<String> = [Node.controlPlaneName]
         var result: [NodeID: String] = [:]
         for (node, name) in all {
@@ -100,10 +101,16 @@ extension Node {
         actions.append(.namesChanged)
     }
 
-    private func isThere(_ node: NodeID) -> Bool {
-        guard node != id else { return true }
-        guard let state = members[node]?.state else { return false }
-        return state != .dead && state != .left
+    private func isThere(_ node: NodeID) -> Bool { absence(of: node) < 2 }
+
+    /// 0 for a member that is heard, 1 for one that was not heard yet, 2 for one that is gone.
+    private func absence(of node: NodeID) -> Int {
+        guard node != id else { return 0 }
+        return switch members[node]?.state {
+        case .alive, .suspect: 0
+        case .unknown: 1
+        case .dead, .left, nil: 2
+        }
     }
 
     /// The addresses of the datastore's servers that are there, sorted: the ready ones, or all

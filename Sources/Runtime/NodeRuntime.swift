@@ -34,6 +34,8 @@ package actor NodeRuntime {
     let gatewayTalker: GatewayTalker?
     private let logger: Logger
     private var forwardingIsDirty = true
+    /// Datagrams that wait for ``publish()``: an answer to one that makes a session must find it.
+    private var heldSends: [NodeAction] = []
     private var namesAreDirty = true
     private var watchedRevision: UInt64 = 0
     private var waitingPings: [UInt32: CheckedContinuation<Duration?, Never>] = [:]
@@ -75,6 +77,7 @@ package actor NodeRuntime {
         assumeIsolated { runtime in
             runtime.carryOut(first, at: SystemClock.now())
             runtime.refreshInterfaces()
+            runtime.publish()
         }
         do throws(SystemCallError) {
             let descriptors = assumeIsolated { $0.descriptors }
@@ -196,12 +199,8 @@ package actor NodeRuntime {
             }
             guard hasFailed == nil else { return }
             switch action {
-            case .send(let datagram, let target):
-                dataPlane.send(datagram: datagram, to: target)
-            case .sendUnfragmented(let datagram, let target):
-                dataPlane.send(unfragmented: datagram, to: target)
-            case .sendShort(let datagram, let target, let hops):
-                dataPlane.send(datagram: datagram, to: target, hops: hops)
+            case .send, .sendUnfragmented, .sendShort:
+                if forwardingIsDirty { heldSends.append(action) } else { transmit(action) }
             case .carrier(let order):
                 carrier.order(order)
             case .gateway(let action):
@@ -227,6 +226,18 @@ package actor NodeRuntime {
             }
         }
         if !entries.isEmpty { persist { store throws(StorageError) in try store.append(entries) } }
+    }
+
+    private func transmit(_ action: NodeAction) {
+        switch action {
+        case .send(let datagram, let target):
+            dataPlane.send(datagram: datagram, to: target)
+        case .sendUnfragmented(let datagram, let target):
+            dataPlane.send(unfragmented: datagram, to: target)
+        case .sendShort(let datagram, let target, let hops):
+            dataPlane.send(datagram: datagram, to: target, hops: hops)
+        default: return
+        }
     }
 
     /// Failing to make something durable ends the daemon: it may not act on what it may forget.
@@ -272,6 +283,8 @@ package actor NodeRuntime {
             dataPlane.publish(
                 ForwardingSnapshot(
                     node.forwarding, relaying: node.relaying, budget: node.configuration.relay))
+            for held in heldSends { transmit(held) }
+            heldSends = []
         }
         if namesAreDirty {
             namesAreDirty = false
@@ -282,7 +295,12 @@ package actor NodeRuntime {
     // MARK: - For the API
 
     package func status() -> NodeStatus {
-        node.status(at: SystemClock.boot())
+        var status = node.status(at: SystemClock.boot())
+        for reason in PacketDropReason.allCases {
+            let count = dataPlane.drops(reason)
+            if count > 0 { status.drops["packet \(reason)"] = count }
+        }
+        return status
     }
 
     /// Feeds what a host command came to.

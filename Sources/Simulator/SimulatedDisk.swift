@@ -1,4 +1,5 @@
 import ClusterPlan
+import Cryptography
 import MeshBase
 import MeshNode
 import WireGuard
@@ -20,6 +21,13 @@ struct SimulatedDisk {
 
     init(identitySeed: UInt64) {
         self.identitySeed = identitySeed
+    }
+
+    /// The machine's keys.
+    var identity: NodeIdentity {
+        var keys = SeededGenerator(seed: identitySeed)
+        return NodeIdentity(
+            signingSeed: SecretBytes(keys.bytes32()), staticSecret: SecretBytes(keys.bytes32()))
     }
 
     mutating func write(_ record: DurableRecord, of node: Node?) {

@@ -78,12 +78,11 @@ final class SimulatedMachine {
     }
 
     func start(seed: Bytes32, at now: BootInstant, into actions: inout [NodeAction]) {
-        var keys = SeededGenerator(seed: disk.identitySeed)
-        let identity = NodeIdentity(
-            signingSeed: SecretBytes(keys.bytes32()), staticSecret: SecretBytes(keys.bytes32()))
-        let wantsVote = token.grantsVoters && role != .agent && role != .none
-        let roles: MembershipRoles = wantsVote ? [.member, .voter] : .member
-        guard let issuer = token.issuer(for: roles),
+        let identity = disk.identity
+        let voting: MembershipRoles = [.member, .voter]
+        let mayVote = token.issuer(for: voting, of: identity.signingKey) != nil
+        let roles = mayVote && role != .agent && role != .none ? voting : .member
+        guard let issuer = token.issuer(for: roles, of: identity.signingKey),
             let certificate = try? MembershipCertificate.issue(
                 nodeID: identity.node, staticKey: identity.staticKey.publicKey, roles: roles,
                 serial: disk.serial, meshID: token.meshID, delegation: issuer.delegation,

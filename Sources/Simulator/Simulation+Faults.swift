@@ -69,8 +69,7 @@ extension Simulation {
         let machine = machines[index]
         precondition(!machine.isUp, "a running machine keeps its disk")
         diskLosses += 1
-        var keys = SeededGenerator(seed: machine.disk.identitySeed)
-        lostIdentities.insert(SigningKey(seed: SecretBytes(keys.bytes32())).publicKey)
+        lostIdentities.insert(machine.disk.identity.node)
         if machine.ownedClaim { lostClaim = true }
         machine.disk = SimulatedDisk(identitySeed: random.next())
         machine.written = [:]

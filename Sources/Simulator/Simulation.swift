@@ -44,12 +44,19 @@ package final class Simulation {
     package init(options: SimulationOptions) {
         self.options = options
         random = SeededGenerator(seed: options.seed)
-        let token = SimulationToken(options: options, random: &random)
-        for index in 0..<options.machines {
-            let delay = random.duration(in: .zero...options.startSpread)
+        var token = SimulationToken(options: options, random: &random)
+        let drawn = (0..<options.machines).map { _ in
+            (delay: random.duration(in: .zero...options.startSpread), seed: random.next())
+        }
+        if options.policy?.mode == .voters {
+            for machine in drawn.dropLast(options.agents + options.growth) {
+                token.name(voter: SimulatedDisk(identitySeed: machine.seed).identity.node)
+            }
+        }
+        for (index, (delay, identitySeed)) in drawn.enumerated() {
             machines.append(
                 SimulatedMachine(
-                    index: index, identitySeed: random.next(),
+                    index: index, identitySeed: identitySeed,
                     token: index >= options.machines - options.growth
                         ? token.token.grown() : token.token,
                     role: index >= options.machines - options.agents ? .agent : .auto,

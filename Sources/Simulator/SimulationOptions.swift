@@ -92,7 +92,8 @@ extension SimulationOptions {
 
 /// The token of a simulated mesh, made from the simulation's own randomness.
 struct SimulationToken {
-    let token: NetworkToken
+    private(set) var token: NetworkToken
+    private let rootKey: SigningKey
 
     init(options: SimulationOptions, random: inout SeededGenerator) {
         var request = TokenRequest()
@@ -103,5 +104,14 @@ struct SimulationToken {
             preconditionFailure("the simulation's token request is valid")
         }
         token = made.token
+        rootKey = made.rootKey
+    }
+
+    /// Gives the mesh root's word that a machine may vote, as mode `voters` asks for.
+    mutating func name(voter node: NodeID) {
+        guard let granted = try? token.granting(voter: node, rootKey: rootKey) else {
+            preconditionFailure("a policy's voters find room in its token")
+        }
+        token = granted
     }
 }

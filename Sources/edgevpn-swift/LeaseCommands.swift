@@ -22,11 +22,13 @@ struct ElectCommand: AsyncParsableCommand {
     @OptionGroup var lease: LeaseOptions
 
     func run() async throws {
+        var isKnown = false
         while true {
-            switch try await LeaseWork(lease).run() {
+            switch try await LeaseWork(lease, nodeIsKnown: isKnown).run() {
             case .ended(let code): Glibc.exit(code)
             case .lost:
                 printError("the election for \(lease.name) is lost; standing again")
+                isKnown = true
             }
         }
     }
@@ -81,9 +83,12 @@ private final class LeaseWork {
     private let client: APIClient
     private let session: String
     private var job: LeasedJob?
+    /// The node answered once: from then on its silence is waited out, since it may be starting anew.
+    private var hasAnswered: Bool
 
-    init(_ options: LeaseOptions) throws {
+    init(_ options: LeaseOptions, nodeIsKnown: Bool = false) throws {
         self.options = options
+        hasAnswered = nodeIsKnown
         // An answer that takes longer says nothing about how long the lease is valid.
         client = try options.node.client(timeout: .seconds(2))
         session = String(UInt64.random(in: 1 ... .max), radix: 16)
@@ -91,7 +96,6 @@ private final class LeaseWork {
 
     func run() async throws -> End {
         EndingSignals.catchThem()
-        var hasAnswered = false
         while true {
             let before = SystemClock.boot()
             do throws(APIClientFailure) {

@@ -111,7 +111,7 @@ struct SimulateCommand: AsyncParsableCommand {
             var world = LeaseWorld(seed: seed, tellsStory: true)
             world.run(steps: steps ?? .max)
             told = SimulatedStory(
-                headline: "seed \(seed): five machines and one name", lines: world.story,
+                headline: "seed \(seed): six machines and one name", lines: world.story,
                 events: world.events, violation: world.violation)
         case .nodes:
             let trial = Trial(.hostile(seed: seed))

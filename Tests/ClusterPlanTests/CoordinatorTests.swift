@@ -163,6 +163,29 @@ import Testing
         #expect(mesh.violations == [], "\(mesh.story)")
     }
 
+    /// What others tell of themselves went back with its disk, and comes from them some time later.
+    @Test func aFounderWhoseDiskWentBackHearsTheOthersFirst() {
+        var mesh = SimulatedMesh(roles: [.auto, .auto, .auto])
+        mesh.foundByNode0()
+        #expect(mesh.run(for: .seconds(300)) { $0.isComplete(servers: 3, agents: 0) })
+        guard case .server(let cluster) = mesh.hosts[0].local else {
+            Issue.record("the founder is no server")
+            return
+        }
+        mesh.crash(0, withProcess: true)
+        mesh.hosts[0].local = .founding(cluster)
+        let facts = mesh.facts
+        mesh.facts = [:]
+        mesh.restart(0)
+        let before = mesh.history.count
+        mesh.run(for: .seconds(5)) { _ in false }
+        #expect(!mesh.history[before...].contains { $0.command == .release(cluster) })
+        mesh.tell(0, facts)
+        #expect(mesh.run(for: .seconds(60)) { $0.hosts[0].setAside == [1] })
+        #expect(mesh.run(for: .seconds(600)) { $0.isComplete(servers: 3, agents: 0) })
+        #expect(mesh.violations == [], "\(mesh.story)")
+    }
+
     /// The start was durable in the registers, and the machine died before there was any data. When
     /// that claim is abandoned the registers wait to hear that nothing is left of it.
     @Test func nothingIsSetAsideWhereNothingWasMade() {

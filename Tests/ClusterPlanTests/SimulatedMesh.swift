@@ -221,8 +221,13 @@ struct SimulatedMesh {
         let summary = nodes[index].summary
         for other in nodes.indices { tellMembership(other) }
         apply(index) { $0.foundingChanged(summary, at: $1, random: &$2, into: &$3) }
-        for owner in facts.keys.sorted() {
-            for (key, value) in (facts[owner] ?? [:]).sorted(by: { $0.key < $1.key }) {
+        tell(index, facts)
+    }
+
+    /// Facts of others arrive.
+    mutating func tell(_ index: Int, _ told: [Int: [String: [UInt8]]]) {
+        for owner in told.keys.sorted() {
+            for (key, value) in (told[owner] ?? [:]).sorted(by: { $0.key < $1.key }) {
                 let id = node(owner)
                 apply(index) {
                     $0.factChanged(

@@ -22,7 +22,7 @@ actor FakeNode: ControlHandle {
                 PeerModel(
                     id: FakeNode.peer, hostname: "b", state: .alive, path: .direct, rttMs: 0.25)
             ],
-            cluster: ClusterModel(phase: .none))
+            cluster: ClusterModel(phase: .none), drops: ["frame queue full": 3])
     }
 
     func clusterStatus() -> ClusterStatusModel {

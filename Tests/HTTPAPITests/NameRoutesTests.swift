@@ -66,6 +66,7 @@ import Testing
                 "edgevpn_dns_queries_total 12", "edgevpn_dns_cache_hits_total 5",
                 "edgevpn_dns_rate_limited_total 2", "edgevpn_dns_upstreams 2",
                 #"edgevpn_peers{state="alive"} 1"#, "# TYPE edgevpn_dns_queries_total counter",
+                #"edgevpn_drops_total{reason="frame_queue_full"} 3"#,
             ] {
                 #expect(lines.contains(Substring(line)), "\(line)")
             }

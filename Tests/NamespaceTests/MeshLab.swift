@@ -221,6 +221,7 @@ struct MeshStatus: Decodable, Sendable {
     var node: Node
     var peers: [Peer]
     var dht: DHT?
+    var drops: [String: Int]?
 }
 
 // MARK: - Measuring

@@ -9,6 +9,23 @@ import Testing
 
 extension MeshTests {
     @Suite struct LifeTests {
+        /// On the LAN of one machine an answer takes microseconds: who sends before its packet
+        /// threads know the session drops it, and whatever was said is repeated a second later.
+        @Test func nothingSaidOnANewSessionIsLost() async throws {
+            try await withMesh { mesh in
+                let machines = try await mesh.lan(["anna", "bert", "carl"])
+                for machine in machines { _ = try await machine.up() }
+                for machine in machines {
+                    for peer in machines where peer.name != machine.name {
+                        try await machine.sees(peer, "alive")
+                        try await machine.reaches(peer)
+                    }
+                    let drops = try #require(try await machine.status().drops)
+                    #expect(drops["packet unknownSession"] == nil, "\(machine.name): \(drops)")
+                }
+            }
+        }
+
         @Test func threeMachinesWithATokenResolveAndReachEachOther() async throws {
             var durations: [Duration] = []
             for _ in 0..<setting("MESH_RUNS", default: 1) {

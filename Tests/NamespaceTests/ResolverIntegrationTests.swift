@@ -8,7 +8,7 @@ import Testing
 
 extension MeshTests {
     @Suite struct ResolverIntegrationTests {
-        @Test(arguments: ResolverWorld.Manager.allCases.filter { $0 != .networkManager })
+        @Test(arguments: ResolverWorld.Manager.allCases)
         func programsFindTheMeshAndNothingElseChanges(_ manager: ResolverWorld.Manager) async throws
         {
             try await withMesh { mesh in
@@ -86,6 +86,45 @@ extension MeshTests {
                 node.send(SIGTERM)
                 try await node.end(within: .seconds(20))
                 try await isBack("after the life that followed the reboot")
+            }
+        }
+
+        /// NetworkManager replaces resolv.conf by renaming, which the node's file does not let it;
+        /// it also keeps a list of its own, and that is what the node follows.
+        @Test(arguments: [SIGTERM, SIGKILL])
+        func networkManagersNewUpstreamsAreFollowed(_ end: Int32) async throws {
+            try await withMesh { mesh in
+                let world = try await ResolverWorld(
+                    .networkManager, try await mesh.machine("alpha"))
+                _ = try world.start([
+                    "dnsmasq", "-k", "-u", "root", "--conf-file=/dev/null", "--pid-file",
+                    "--no-resolv", "--no-hosts", "--bind-interfaces",
+                    "--listen-address=127.0.0.54", "--address=/#/2001:db8::54",
+                ])
+                let node = try await world.up("auto")
+                try await eventually("the first network's server is asked") {
+                    try await world.lookUp("a.example.com") == ResolverWorld.elsewhere
+                }
+                for words in [
+                    "connection modify net0 ipv4.dns 127.0.0.54", "device reapply net0",
+                ] {
+                    let done = try await world.run(
+                        ["nmcli"] + words.split(separator: " ").map(String.init))
+                    #expect(done.status == 0, "\(done.output)")
+                }
+                try await eventually("the next network's server is asked") {
+                    try await world.lookUp("b.example.com") == "2001:db8::54"
+                }
+                let own = try await world.machine.status().node
+                let found = try await world.lookUp("alpha")
+                #expect([own.ipv4, own.ipv6].contains(found))
+                node.send(end)
+                try await node.end(within: .seconds(20))
+                // It could not write this while the node's file lay over its own.
+                try await eventually("NetworkManager's file is up to date") {
+                    try await world.resolvConf.contains("nameserver 127.0.0.54")
+                }
+                #expect(try await world.lookUp("c.example.com") == "2001:db8::54")
             }
         }
 

@@ -65,14 +65,11 @@ struct ResolverWorld: Sendable {
         let disk = "\(machine.directory)/state-disk-\(machine.name)"
         let boot = """
             set -e
-            if ! ip link show net0 >/dev/null 2>&1
-            then
-                # systemd-resolved asks nobody while no link is up.
-                ip link add net0 type veth peer name net1
-                ip link set net1 up
-                ip link set net0 up
-                ip address add 192.0.2.53/24 dev net0
-            fi
+            # Links are new after a boot. systemd-resolved asks nobody while none is up.
+            ip link delete net0 2>/dev/null || true
+            ip link add net0 type veth peer name net1
+            ip link set net1 up
+            \(ResolverWorld.addresses(manager))
             mount -t tmpfs none /run
             if [ ! -d \(disk) ]
             then
@@ -131,6 +128,13 @@ struct ResolverWorld: Sendable {
         self.others = others
     }
 
+    /// NetworkManager leaves a device alone that has an address already.
+    private static func addresses(_ manager: Manager) -> String {
+        manager == .networkManager
+            ? "ip address replace 192.0.2.53/32 dev lo"
+            : "ip link set net0 up; ip address add 192.0.2.53/24 dev net0"
+    }
+
     /// What a package's installation leaves on the disk.
     private static func installation(_ manager: Manager) -> String {
         switch manager {
@@ -148,7 +152,7 @@ struct ResolverWorld: Sendable {
             interface-name=net0
             [ipv4]
             method=manual
-            address1=192.0.2.53/24
+            address1=192.0.2.10/24
             dns=192.0.2.53;
             [ipv6]
             method=disabled

@@ -3,7 +3,7 @@ import Simulator
 import Testing
 
 /// What a mesh costs that has nothing to do: at most 1 kB per second and node.
-@Test(arguments: [3, 10, 30]) func anIdleMeshIsQuiet(machines: Int) {
+@Test(arguments: [3, 10, 50]) func anIdleMeshIsQuiet(machines: Int) {
     let world = Simulation(options: SimulationOptions(seed: 1, machines: machines))
     world.run(until: world.now + .seconds(120))
     let before = world.traffic

@@ -30,7 +30,6 @@ import Testing
 
     struct Mutant: CustomTestStringConvertible, Sendable {
         let testDescription: String
-        var firstSeed: UInt64 = 0
         let change: @Sendable (inout LeaseRules) -> Void
     }
 
@@ -42,10 +41,21 @@ import Testing
         Mutant(testDescription: "voters change before all is settled") { $0.settlesFirst = false },
     ]
 
+    @Test func aMachineThatNeverAsksForVotersIsCaught() {
+        var rules = LeaseRules()
+        rules.asksForVoters = false
+        let isCaught = (UInt64(0)..<10_000).contains { seed in
+            var world = LeaseWorld(seed: seed, rules: rules)
+            world.run()
+            return world.violation?.contains("never heard of change") ?? false
+        }
+        #expect(isCaught)
+    }
+
     @Test(arguments: mutants) func mutantIsCaught(_ mutant: Mutant) {
         var rules = LeaseRules()
         mutant.change(&rules)
-        for seed in mutant.firstSeed..<mutant.firstSeed + 10_000 {
+        for seed in UInt64(0)..<10_000 {
             var world = LeaseWorld(seed: seed, rules: rules)
             world.run()
             if let violation = world.violation, !violation.hasPrefix("liveness") {

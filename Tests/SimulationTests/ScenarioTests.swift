@@ -50,6 +50,27 @@ private func expectQuicklyWell(
 
 // MARK: - Restarts
 
+/// A machine is wiped again and again, with and without a goodbye. It is a new member each time,
+/// and what is remembered of the former ones does not keep its hostname from it.
+@Test func aWipedMachineKeepsItsHostname() {
+    let world = Simulation(options: SimulationOptions(seed: 25, machines: 3))
+    expectQuicklyWell(world)
+    for round in 0..<8 {
+        if round.isMultiple(of: 2) { world.shutDown(2) } else { world.crash(2) }
+        world.run(until: world.now + .seconds(round.isMultiple(of: 2) ? 1 : 40))
+        world.loseDisk(of: 2)
+        world.heal()
+        expectQuicklyWell(world)
+        let isNamed = world.run(until: world.now + .seconds(10)) { world in
+            guard let own = world.status(of: 2), own.hostname == "n2" else { return false }
+            return (0..<2).allSatisfy { index in
+                world.status(of: index)?.peers.first { $0.id == own.id }?.hostname == "n2"
+            }
+        }
+        #expect(isNamed, "round \(round)")
+    }
+}
+
 @Test func everybodyStartsAtTheSameInstant() {
     var options = SimulationOptions(seed: 21, machines: 6, policy: voters(6))
     options.startSpread = .zero

@@ -180,7 +180,7 @@ final class FoundingChecker {
         if !rivals.isEmpty { failWithin("I5: two clusters were founded") }
         let members = world.datastores.clusters[cluster]?.members.count ?? 0
         if case .founding = machine.disk.data, members > 1,
-            machine.knowsOthers(in: cluster)
+            machine.releasesBesideOthers
         {
             failWithin("\(machine.name) starts the cluster anew from before others joined it")
         }

@@ -93,6 +93,9 @@ final class FoundingMachine {
             hostname: "n\(index)", isAlive: isAlive)
     }
 
+    /// Whether it had such a word when it decided to release its datastore.
+    var releasesBesideOthers = false
+
     /// Whether another machine's word that it is in the cluster has come here.
     func knowsOthers(in cluster: ClusterIdentity) -> Bool {
         ledger.slots.contains { slot in

@@ -11,6 +11,9 @@ extension FoundingWorld {
             machine.host.queue.append(command)
             beginNextStep(on: machine)
         default:
+            if case .release(let cluster) = command {
+                machine.releasesBesideOthers = machine.knowsOthers(in: cluster)
+            }
             machine.host.queue.append(command)
             beginNextStep(on: machine)
         }

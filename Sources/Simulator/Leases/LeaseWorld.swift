@@ -2,10 +2,11 @@ import Consensus
 import MeshBase
 
 /// Lease boards with a virtual network, clocks and disks, and pieces of work that want one name,
-/// decided by one seed. Time is true time in milliseconds.
+/// decided by one seed. Time is true time in milliseconds. The last machine is no server: it never
+/// votes.
 ///
-/// Checked from outside: no two pieces of work run at the same time, and the numbers under which
-/// they run only grow.
+/// Checked from outside: no two pieces of work run at the same time, the numbers under which they
+/// run only grow, and at the end everybody knows the voters.
 package struct LeaseWorld {
     enum Event {
         case deliver(to: Int, from: NodeID, [UInt8])
@@ -58,12 +59,14 @@ package struct LeaseWorld {
     /// Epochs that the world went through.
     package private(set) var epoch: UInt32 = 1
     var voters = [FoundingWorld.node(0)]
+    /// The epoch some time before the end: everybody must have heard of it.
+    private var lateEpoch: UInt32 = 1
     var replacements = 0
     let troubled = 60_000
     let healing = 40_000
 
     package init(
-        seed: UInt64, rules: LeaseRules = LeaseRules(), count: Int = 5, tellsStory: Bool = false
+        seed: UInt64, rules: LeaseRules = LeaseRules(), count: Int = 6, tellsStory: Bool = false
     ) {
         self.tellsStory = tellsStory
         dice = Dice(seed ^ 0x1EA5E)
@@ -108,6 +111,7 @@ package struct LeaseWorld {
         timing.attempt = .milliseconds(900)
         timing.look = .milliseconds(300)
         timing.absence = .seconds(6)
+        timing.inquiry = .seconds(6)
         return timing
     }
 
@@ -115,6 +119,7 @@ package struct LeaseWorld {
     package mutating func run(steps: Int = .max) {
         while violation == nil, events < steps, let item = queue.popFirst() {
             now = Int(item.time.nanoseconds / 1_000_000)
+            if now < troubled + healing - 12_000 { lateEpoch = epoch }
             guard now <= troubled + healing else { break }
             let event = item.event
             events += 1
@@ -125,6 +130,12 @@ package struct LeaseWorld {
         let living = Set(machines.map(\.identity)).intersection(voters).count
         if violation == nil, startsAfterHealing == 0, living > voters.count / 2 {
             violation = "liveness: nobody got the lease after all faults were gone"
+        }
+        let ignorant = machines.indices.filter {
+            machines[$0].board.map { $0.voterEpoch < lateEpoch } ?? false
+        }
+        if violation == nil, living > voters.count / 2, events < steps, !ignorant.isEmpty {
+            violation = "liveness: \(ignorant.map { "n\($0)" }) never heard of change \(lateEpoch)"
         }
     }
 
@@ -191,9 +202,10 @@ package struct LeaseWorld {
                 groups[$0] == groups[machine] && machines[$0].board != nil
             }
             let alive = Set(group.map { machines[$0].identity })
+            let servers = group.filter { $0 < machines.count - 1 }.map { machines[$0].identity }
             step(machine) { board, at, random, actions in
                 board.companyChanged(
-                    candidates: alive.sorted(), alive: alive, at: at, random: &random,
+                    candidates: servers.sorted(), alive: alive, at: at, random: &random,
                     into: &actions)
             }
         }

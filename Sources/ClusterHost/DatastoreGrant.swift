@@ -3,18 +3,20 @@ import Cryptography
 import MeshBase
 import NetAddress
 
-/// What a machine that joins through a ``DatastoreDriver`` receives, sealed to its own key.
+/// What a machine that joins K3s, or a datastore with a ``DatastoreDriver``, receives, sealed to its
+/// own key.
 ///
 /// Layout: version (1) = 3, role (1), nonce (16), node (32), generation (4), authority's hash (32),
-/// count and IPv4 addresses of ready servers, the driver's secret behind two bytes of length.
-struct DrivenGrant {
+/// count and IPv4 addresses of ready servers, a secret behind two bytes of length: ``K3sSecrets``,
+/// or what the driver made.
+struct DatastoreGrant {
     var role: DatastoreRole
     /// Of the request that this grant answers.
     var nonce: [UInt8]
     var node: NodeID
     var cluster: ClusterIdentity
     var endpoints: [IPAddress]
-    /// Only its driver knows what it means.
+    /// Opaque here.
     var secret: [UInt8]
 
     private static let version: UInt8 = 3
@@ -33,7 +35,7 @@ struct DrivenGrant {
     /// - Returns: `nil` when the recipient's key is not one that can be sealed to.
     func sealed(to recipient: StaticPublicKey) -> [UInt8]? {
         var writer = ByteWriter(capacity: 256 + secret.count)
-        writer.write(DrivenGrant.version)
+        writer.write(DatastoreGrant.version)
         writer.write(role.rawValue)
         writer.write(raw: nonce)
         writer.write(node)
@@ -51,14 +53,14 @@ struct DrivenGrant {
     /// cluster.
     static func open(
         _ delivery: GrantDelivery, role: DatastoreRole, with key: StaticPrivateKey
-    ) throws(HostFailure) -> DrivenGrant {
+    ) throws(HostFailure) -> DatastoreGrant {
         guard var bytes = SealedBox.open(delivery.sealed, with: key) else {
             throw HostFailure("the grant is not sealed to this machine")
         }
         defer { zeroize(&bytes) }
-        let grant: DrivenGrant
+        let grant: DatastoreGrant
         do throws(DecodingFailure) {
-            grant = try DrivenGrant(decoding: bytes)
+            grant = try DatastoreGrant(decoding: bytes)
         } catch {
             throw HostFailure("the grant is malformed")
         }
@@ -74,7 +76,7 @@ struct DrivenGrant {
 
     private init(decoding bytes: [UInt8]) throws(DecodingFailure) {
         var reader = ByteReader(bytes)
-        guard try reader.readByte() == DrivenGrant.version else { throw .field("version") }
+        guard try reader.readByte() == DatastoreGrant.version else { throw .field("version") }
         guard let role = DatastoreRole(rawValue: try reader.readByte()) else {
             throw .field("role")
         }
@@ -87,7 +89,7 @@ struct DrivenGrant {
         guard count <= EtcdPlan.memberLimit else { throw .field("endpoints") }
         endpoints = []
         for _ in 0..<count { endpoints.append(.v4(try reader.readUInt32())) }
-        secret = try reader.readLongBytes(limit: DrivenGrant.secretLimit)
+        secret = try reader.readLongBytes(limit: DatastoreGrant.secretLimit)
         try reader.finish()
     }
 }
