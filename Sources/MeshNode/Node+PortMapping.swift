@@ -77,7 +77,9 @@ extension Node {
         }
         refreshDHT(at: now)
         publishMachine(at: now, into: &actions)
-        paths.setMapped(address, at: now.boot)
+        var results: [PathAction] = []
+        paths.setMapped(address, at: now.boot, into: &results)
+        carryOut(results, at: now, into: &actions)
         runPaths(at: now, into: &actions)
     }
 }

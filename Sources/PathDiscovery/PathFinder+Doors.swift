@@ -13,6 +13,8 @@ struct Door {
     var port: UInt16?
     /// Where others see it.
     var observed: SocketAddress?
+    /// Somebody was asked how it is seen.
+    var hasWitnesses = false
     /// Probes through it that are not answered yet, oldest first.
     var probes: [UInt64] = []
 
@@ -63,8 +65,11 @@ extension PathFinder {
             else { return nil }
             return (node, address)
         }.sorted { $0.0 < $1.0 }.prefix(2)
+        peers[owner]?.door?.hasWitnesses = !witnesses.isEmpty
         for (node, address) in witnesses {
             probe(node, through: owner, at: address, hops: nil, random: &random, into: &actions)
+            // What broke the way may have changed how the usual port is seen, too.
+            probe(node, at: address, now: now, random: &random, into: &actions)
         }
         peers[owner]?.nextCheck = now + .milliseconds(50)
     }
@@ -97,7 +102,14 @@ extension PathFinder {
         peers[owner]?.door?.probes.removeAll { $0 == id }
         guard owner == node else {
             // A witness.
-            if seen.isUsableCandidate, !seen.ip.isPrivate { peers[owner]?.door?.observed = seen }
+            if seen.isUsableCandidate, !seen.ip.isPrivate, peers[owner]?.door?.observed != seen {
+                peers[owner]?.door?.observed = seen
+                // The other end has to hear of it, and open, before anything comes from there.
+                if let punch = peers[owner]?.punch {
+                    peers[owner]?.punch = Punch(
+                        startedAt: now, nextSend: now, hasCalled: punch.hasCalled)
+                }
+            }
             peers[owner]?.nextCheck = now
             return true
         }
@@ -110,6 +122,12 @@ extension PathFinder {
     /// there for another member does not.
     func admits(_ node: NodeID, from address: SocketAddress) -> Bool {
         !address.isDoor || peers[node]?.door != nil
+    }
+
+    /// Whether knocks may go through the door: before it is known how others see it, the other end
+    /// would not have opened for it, and they would spoil it.
+    func knocksThroughDoor(_ path: PeerPath) -> Bool {
+        path.door.map { $0.observed != nil || !$0.hasWitnesses } ?? false
     }
 
     /// Closes the door unless it is in use.

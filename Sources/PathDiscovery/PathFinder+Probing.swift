@@ -150,8 +150,9 @@ extension PathFinder {
         for address in path.ways.keys {
             let wasLive = path.ways[address]?.isLive(at: now) == true
             path.ways[address]?.expire(at: now)
-            guard wasLive, path.ways[address]?.isLive(at: now) != true, address == path.address,
-                address.isDirect
+            // In doubt a relay may carry already.
+            guard wasLive, path.ways[address]?.isLive(at: now) != true, address.isDirect,
+                address == path.address || path.address?.isDirect == false
             else { continue }
             // A way that worked broke: one of the ends moved, or a router forgot.
             path.wishesDoor = true
@@ -208,12 +209,11 @@ extension PathFinder {
                 if address.isRelayed, !isActive, isDirectAndWell { return false }
                 // What is needed in a moment is asked, too, and what is better than the way in use as
                 // soon as it loses less.
+                let isLeft = isDetour && address.isDirect
                 interval =
-                    isInDoubt
+                    isInDoubt || isLeft && way.missed > 0
                     ? .milliseconds(150)
-                    : way.missed > 0
-                        ? .seconds(1)
-                        : isDetour && address.isDirect ? .seconds(3) : .seconds(27)
+                    : way.missed > 0 ? .seconds(1) : isLeft ? .seconds(3) : .seconds(27)
             } else if isDetour, address == broken {
                 interval = now - (way.lastPong ?? .zero) < Self.outage ? .seconds(3) : .seconds(12)
             } else {
@@ -269,7 +269,7 @@ extension PathFinder {
                 return
             }
             guard admits(node, from: source) else { return }
-            observed(seen, by: node, from: source, at: now)
+            observed(seen, by: node, from: source, at: now, into: &actions)
             if source.isDirect {
                 peers[node]?.failedPunches = 0
                 peers[node]?.wishesDoor = false
@@ -333,30 +333,38 @@ extension PathFinder {
 
     mutating func observed(
         _ address: SocketAddress, by node: NodeID, from observer: SocketAddress,
-        at now: BootInstant
+        at now: BootInstant, into actions: inout [PathAction]
     ) {
         guard !observer.isStandIn, address.isUsableCandidate, !observer.ip.isPrivate else { return }
-        let former = observations.first { $0.by == node && $0.observer.ip == observer.ip }
-        if former?.address != address { callAgain(at: now) }
+        let isElsewhere = !observations.contains { $0.address == address }
         observations.removeAll { $0.by == node && $0.observer.ip == observer.ip }
         observations.append(
             Observation(by: node, observer: observer, address: address, at: now))
         if observations.count > Self.observationLimit { observations.removeFirst() }
+        if isElsewhere { callAgain(at: now, into: &actions) }
     }
 
-    /// This node is seen elsewhere: whoever has no direct way to it knocks at the wrong door.
-    private mutating func callAgain(at now: BootInstant) {
-        for (node, path) in peers where path.wantedUntil > now {
-            peers[node]?.punch?.isHeard = false
+    /// This node is seen elsewhere: whoever has no direct way to it opens for the wrong address. What
+    /// was knocked for real meanwhile has spoiled the door, too.
+    private mutating func callAgain(at now: BootInstant, into actions: inout [PathAction]) {
+        for node in peers.keys.sorted() {
+            guard let path = peers[node], path.wantedUntil > now else { continue }
+            if let punch = path.punch {
+                if punch.step > 0 { closeDoor(of: node, into: &actions) }
+                peers[node]?.punch = nil
+            }
             peers[node]?.nextPunch = min(path.nextPunch, now)
+            peers[node]?.nextCheck = earlier(path.nextCheck, now)
         }
     }
 
     /// A gateway sends what comes there to this machine from now on; `nil`: none does.
-    package mutating func setMapped(_ address: SocketAddress?, at now: BootInstant) {
+    package mutating func setMapped(
+        _ address: SocketAddress?, at now: BootInstant, into actions: inout [PathAction]
+    ) {
         guard address != mappedAddress else { return }
         mappedAddress = address
-        if address != nil { callAgain(at: now) }
+        if address != nil { callAgain(at: now, into: &actions) }
     }
 
     /// Addresses for a call, likeliest first.

@@ -110,7 +110,9 @@ extension PathFinder {
         if path.nextCheck == nil { path.nextCheck = now }
         peers[node] = path
         guard !path.hasLiveDirectWay(at: now) else {
+            // What is live here may be broken for the other end.
             if !call.isAnswer {
+                open(node, at: now, random: &random, into: &actions)
                 self.call(
                     node, isAnswer: true, over: source, random: &random, into: &actions)
             }
@@ -190,7 +192,8 @@ extension PathFinder {
         random: inout SeededGenerator, into actions: inout [PathAction]
     ) {
         probe(node, at: target, hops: hops, now: now, random: &random, into: &actions)
-        guard target.ip.isIPv4, !target.ip.isPrivate else { return }
+        guard target.ip.isIPv4, !target.ip.isPrivate, peers[node].map(knocksThroughDoor) == true
+        else { return }
         probe(node, through: node, at: target, hops: hops, random: &random, into: &actions)
     }
 

@@ -349,7 +349,8 @@ package struct PathFinder {
         }
         contacts[knocked] = nil
         peers[credential.node]?.capabilities = message.capabilities
-        observed(message.observed, by: credential.node, from: source, at: now)
+        observed(
+            message.observed, by: credential.node, from: source, at: now, into: &actions)
         actions.append(
             .introduced(
                 PeerIntroduction(

@@ -31,13 +31,15 @@ package enum PortMappingMethod: String, Hashable, Sendable, CaseIterable {
 ///
 ///     1. a gateway is known: PCP, and what does not answer is asked by NAT-PMP, then by UPnP
 ///     2. it answers: the mapping is renewed at half its lifetime, by what made it
-///     3. its clock went backwards, it announced itself, or renewals fail: from the beginning
-///     4. the node leaves: the mapping is removed
+///     3. PCP and NAT-PMP tell the gateway's clock: asked now and then, and announced when it starts
+///     4. the clock started anew: the mapping is renewed at once; renewals fail: from the beginning
+///     5. the node leaves: the mapping is removed
 package struct PortMapper {
     /// The mapping that stands.
     struct Mapping: Hashable {
         var method: PortMappingMethod
         var external: SocketAddress
+        var madeAt: BootInstant
         var expiresAt: BootInstant
     }
 
@@ -50,8 +52,9 @@ package struct PortMapper {
     private var method = PortMappingMethod.pcp
     private var attempts = 0
     private var nextStep: BootInstant?
-    /// When the gateway's tables began, as told by its clock and ours.
-    private var epoch: (value: UInt32, at: BootInstant)?
+    /// When the gateway's tables began, as told by its clock and ours, and how it was asked.
+    private var epoch: (value: UInt32, at: BootInstant, method: PortMappingMethod)?
+    private var nextPoll: BootInstant?
     private var dialogue = UPnPDialogue()
     private var nextExchange: UInt32 = 1
     /// Whether the present step renews what stands.
@@ -66,6 +69,9 @@ package struct PortMapper {
     /// UPnP devices answer a search within the second that it grants them, and slowly.
     private static let searchPauses: [Duration] = [.seconds(1), .seconds(2), .seconds(3)]
     private static let exchangePatience = Duration.seconds(10)
+    /// Between two questions for the clock. Many gateways announce nothing when they start; 24 bytes
+    /// on the own link are a small price for hours without a port.
+    private static let pollInterval = Duration.seconds(15)
     /// Between two attempts at a gateway that maps nothing.
     private static let rest = Duration.seconds(600)
 
@@ -80,7 +86,9 @@ package struct PortMapper {
     /// Whether there is somebody to ask.
     package var hasGateway: Bool { gateway != nil }
 
-    package var deadline: BootInstant? { earlier(nextStep, mapping?.expiresAt) }
+    package var deadline: BootInstant? {
+        earlier(earlier(nextStep, nextPoll), mapping?.expiresAt)
+    }
 
     package func fingerprint(into hash: inout Fingerprint) {
         hash.mix(gateway?.description ?? "-")
@@ -90,6 +98,7 @@ package struct PortMapper {
         hash.mix(attempts)
         hash.mix(nextStep)
         hash.mix(UInt64(epoch?.value ?? 0))
+        hash.mix(nextPoll)
         hash.mix(UInt64(nextExchange))
         dialogue.fingerprint(into: &hash)
     }
@@ -103,6 +112,7 @@ package struct PortMapper {
         self.gateway = gateway
         self.client = client
         epoch = nil
+        nextPoll = nil
         forget(into: &actions)
         if gateway == nil || client == nil {
             nextStep = nil
@@ -120,6 +130,7 @@ package struct PortMapper {
             begin(.pcp, at: now, into: &actions)
             return
         }
+        if let due = nextPoll, due <= now { poll(at: now, into: &actions) }
         guard let due = nextStep, due <= now else { return }
         nextStep = nil
         if attempts == 0, mapping != nil {
@@ -137,6 +148,7 @@ package struct PortMapper {
     /// Takes the mapping away, before the node leaves.
     package mutating func leave(into actions: inout [PortMappingAction]) {
         nextStep = nil
+        nextPoll = nil
         guard let mapping, let gateway, let client else { return }
         self.mapping = nil
         switch mapping.method {
@@ -205,6 +217,17 @@ package struct PortMapper {
         }
     }
 
+    /// Asks for the gateway's clock, in the protocol in which it told it.
+    private mutating func poll(
+        at now: BootInstant, into actions: inout [PortMappingAction]
+    ) {
+        nextPoll = now + Self.pollInterval
+        guard attempts == 0, let method = epoch?.method, let gateway, let client else { return }
+        let question =
+            method == .pcp ? PCP.announceRequest(client: client) : NATPMP.addressRequest
+        actions.append(.send(question, to: SocketAddress(ip: gateway, port: PCP.port)))
+    }
+
     private mutating func talk(
         _ bytes: [UInt8], with place: SocketAddress, at now: BootInstant,
         into actions: inout [PortMappingAction]
@@ -251,7 +274,8 @@ package struct PortMapper {
         // Not so short that it is all that happens, and not so long that a lost one is not noticed.
         let span = Duration.seconds(Int64(min(max(lifetime, 120), 86_400)))
         let isNew = mapping?.external != external
-        mapping = Mapping(method: method, external: external, expiresAt: now + span)
+        mapping = Mapping(
+            method: method, external: external, madeAt: now, expiresAt: now + span)
         isRenewing = false
         attempts = 0
         nextStep = now + span / 2
@@ -284,7 +308,7 @@ package struct PortMapper {
             return
         }
         if attempts > 0, method == .pcp, let answer = PCP.answer(datagram, nonce: nonce) {
-            if let epoch = answer.epoch { self.epoch = (epoch, now) }
+            if let epoch = answer.epoch { began(epoch, at: now, .pcp) }
             guard answer.result == 0, let external = answer.external,
                 answer.internalPort == internalPort
             else {
@@ -301,7 +325,7 @@ package struct PortMapper {
                 noteEpoch(epoch, at: now, into: &actions)
                 return
             }
-            self.epoch = (epoch, now)
+            began(epoch, at: now, .natPMP)
             dialogue.externalAddress = ip
             guard let gateway else { return }
             actions.append(
@@ -324,17 +348,34 @@ package struct PortMapper {
         }
     }
 
-    /// RFC 6887 section 8.5: a clock that went backwards has lost its tables.
+    private mutating func began(
+        _ value: UInt32, at now: BootInstant, _ method: PortMappingMethod
+    ) {
+        epoch = (value, now, method)
+        if nextPoll == nil { nextPoll = now + Self.pollInterval }
+    }
+
+    /// A clock that started anew has lost its tables: RFC 6887 section 8.5 compares how much time went
+    /// by for both. That overlooks a gateway that restarts within seconds of its answer; but tables
+    /// that began after the mapping was made do not hold it.
     private mutating func noteEpoch(
         _ value: UInt32, at now: BootInstant, into actions: inout [PortMappingAction]
     ) {
-        defer { epoch = (value, now) }
-        guard let epoch, attempts == 0, mapping != nil else { return }
-        let ours = (now - epoch.at).inSeconds
-        let theirs = Double(value) - Double(epoch.value)
-        guard theirs < -1 || theirs + 2 < ours * 15 / 16 || ours + 2 < theirs * 15 / 16 else {
+        guard let former = epoch else { return }
+        // While something is asked, its answer brings the clock.
+        guard attempts == 0 else { return }
+        epoch = (value, now, former.method)
+        guard let mapping else {
+            // It mapped before, was away, and is back.
+            begin(.pcp, at: now, into: &actions)
             return
         }
+        let ours = (now - former.at).inSeconds
+        let theirs = Double(value) - Double(former.value)
+        let isYounger = (now - mapping.madeAt).inSeconds >= Double(value)
+        guard
+            isYounger || theirs < -1 || theirs + 2 < ours * 15 / 16 || ours + 2 < theirs * 15 / 16
+        else { return }
         isRenewing = true
         begin(method, at: now, into: &actions)
     }

@@ -48,6 +48,11 @@ enum PCP {
         return writer.bytes
     }
 
+    /// Section 14.1: nothing but the header, to learn the epoch.
+    static func announceRequest(client: IPAddress) -> [UInt8] {
+        [version, 0, 0, 0, 0, 0, 0, 0] + client.mappedBytes
+    }
+
     /// `nil` for what is no answer to a request with this nonce. An answer in NAT-PMP's form says
     /// that the gateway does not know this version.
     static func answer(_ datagram: [UInt8], nonce: [UInt8]) -> GatewayAnswer? {

@@ -27,7 +27,7 @@ struct NATBox {
     }
 
     let kind: SimulatedNAT
-    let address: IPAddress
+    private(set) var address: IPAddress
     /// The router takes what comes to itself, as Linux does without rules: an entry of its table
     /// then belongs to the router, and a flow from inside that would need the same gets another port.
     let acceptsInput: Bool
@@ -85,6 +85,15 @@ struct NATBox {
         }
         if acceptsInput { knocks[knock(port, remote)] = now }
         return nil
+    }
+
+    /// The provider gives the router another address, or its flows are gone with a power cut.
+    mutating func reboot(address: IPAddress) {
+        self.address = address
+        ports = [:]
+        inners = [:]
+        spoken = [:]
+        knocks = [:]
     }
 
     private func knock(_ port: UInt16, _ remote: SocketAddress) -> Flow {

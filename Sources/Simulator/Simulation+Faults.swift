@@ -31,6 +31,15 @@ extension Simulation {
         tell("nothing passes between \(machines.sorted())")
     }
 
+    /// The router in front of a machine starts anew, and perhaps with another address.
+    package func rebootRouter(of index: Int, renumbering: Bool) {
+        guard let address = machines[index].nat?.address else { return }
+        addressesGiven += 1
+        machines[index].nat?.reboot(
+            address: renumbering ? .v4(0x2D13_0002 + addressesGiven << 8) : address)
+        tell("the router of \(machines[index].name) starts anew")
+    }
+
     /// Ends a partition.
     package func rejoin() {
         partition = []

@@ -52,7 +52,7 @@ struct LibtorrentCrowd: Sendable {
     }
 
     /// Words: `size=N` waits for N nodes in the first one's table; `put=SEED,PUBLIC,SALT,TEXT`,
-    /// `get=PUBLIC,SALT`, `iput=TEXT`, `iget=TARGET`, `announce=HASH`, `peers=HASH` do it until it
+    /// `get=PUBLIC,SALT,NUMBER` (that number or a later one), `iput=TEXT`, `iget=TARGET`, `announce=HASH`, `peers=HASH` do it until it
     /// succeeds; `hold` stays.
     private static let program = """
         import hashlib, sys, time
@@ -108,10 +108,25 @@ struct LibtorrentCrowd: Sendable {
                 alert = await_alert(kind, accept, 8)
                 if alert:
                     return alert
+                say("again")
+
+        # Every put ends with one alert. Whoever does not wait for it takes it for the next put's.
+        # A node is told of itself by others and keeps what it puts: one success may be its own. And
+        # where the former value was not seen, its number is given once more.
+        def put(begin, former=None):
+            while True:
+                begin()
+                alert = await_alert("dht_put_alert", lambda a: True, 60)
+                if alert is None:
+                    sys.exit("a put did not end")
+                if alert.num_success > 1 and (former is None or alert.seq > former):
+                    return alert
+                say("again")
 
         for _ in range(2):
             introduce()
             time.sleep(0.5)
+        number = 0
         for word in sys.argv[4:]:
             name, _, rest = word.partition("=")
             args = rest.split(",")
@@ -123,22 +138,19 @@ struct LibtorrentCrowd: Sendable {
             elif name == "put":
                 private = expanded(bytes.fromhex(args[0]))
                 public = bytes.fromhex(args[1])
-                alert = until(
-                    lambda: first.dht_put_mutable_item(
-                        private, public, args[3].encode(), args[2].encode()),
-                    "dht_put_alert", lambda a: a.num_success > 0)
+                alert = put(lambda: first.dht_put_mutable_item(
+                    private, public, args[3].encode(), args[2].encode()), number)
+                number = alert.seq
                 say("put", alert.num_success)
             elif name == "get":
                 public = bytes.fromhex(args[0])
                 alert = until(
                     lambda: first.dht_get_mutable_item(public, args[1].encode()),
-                    "dht_mutable_item_alert", lambda a: a.authoritative and a.seq > 0)
+                    "dht_mutable_item_alert", lambda a: a.authoritative and a.seq >= int(args[2]))
                 value = alert.item["value"] if isinstance(alert.item, dict) else alert.item
                 say("got", alert.seq, value)
             elif name == "iput":
-                alert = until(
-                    lambda: first.dht_put_immutable_item(args[0].encode()),
-                    "dht_put_alert", lambda a: a.num_success > 0)
+                alert = put(lambda: first.dht_put_immutable_item(args[0].encode()))
                 say("iput", alert.num_success)
             elif name == "iget":
                 target = lt.sha1_hash(bytes.fromhex(args[0]))

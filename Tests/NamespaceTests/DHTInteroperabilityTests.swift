@@ -79,7 +79,7 @@ extension MeshTests {
                         "put=\(seed.hex),\(signer.publicKey.bytes.bytes.hex),spice,two",
                         "iput=stays", "announce=\(infoHash)", "hold",
                     ])
-                try await first.prints("announced", within: .seconds(90))
+                try await first.prints("announced", within: .seconds(180))
                 try await eventually("somebody has the peer", within: .seconds(60)) {
                     for machine in machines where try await machine.status().dht?.storedPeers == 1 {
                         return true
@@ -92,7 +92,7 @@ extension MeshTests {
                 let second = try crowd.start(
                     2...2, knowing: ["45.18.3.2:6881", "45.18.4.2:6881"],
                     [
-                        "size=3", "get=\(signer.publicKey.bytes.bytes.hex),spice",
+                        "size=3", "get=\(signer.publicKey.bytes.bytes.hex),spice,2",
                         "iget=\(target)", "peers=\(infoHash)",
                     ])
                 #expect(try await second.end(within: .seconds(120)) == 0, "\(second.output)")

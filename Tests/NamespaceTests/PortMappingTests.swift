@@ -44,6 +44,25 @@ extension MeshTests {
             }
         }
 
+        /// The router forgets its ports, and need not say so.
+        @Test(arguments: [Speech.pcp, .natPMP])
+        func aGatewayThatStartsAnewIsAskedAnew(_ speech: Speech) async throws {
+            try await withMesh { mesh in
+                let nat = try await NATLab(mesh)
+                let site = try await nat.site(2, .portRestricted, name: "anna")
+                var gateway = try await Gateway(site, speech)
+                _ = try await site.machine.up(["--no-mdns"])
+                try await eventually("a port is mapped") { try await gateway.mappings() == 1 }
+                try await gateway.stop()
+                gateway = try await Gateway(site, speech)
+                try await eventually("it is mapped again", within: .seconds(40)) {
+                    try await gateway.mappings() == 1
+                }
+                let node = try await site.machine.status().node
+                #expect(node.mappedBy == speech.rawValue)
+            }
+        }
+
         @Test func nobodyAsksWithoutLeave() async throws {
             try await withMesh { mesh in
                 let nat = try await NATLab(mesh)

@@ -87,6 +87,9 @@ private func pcpAnswer(to request: [UInt8], result: UInt8 = 0, epoch: UInt8 = 9)
     let first = try #require(bench.sent().first)
     bench.hear(pcpAnswer(to: first))
     let begin = bench.now
+    // Its clock is asked for every 15 s until then.
+    bench.wait(3_600 / 15 - 1)
+    #expect(bench.sent().allSatisfy { $0.count == 24 })
     bench.wait(1)
     #expect(bench.now - begin == .seconds(3_600))
     let second = try #require(bench.sent().last)
@@ -131,10 +134,48 @@ private func pcpAnswer(to request: [UInt8], result: UInt8 = 0, epoch: UInt8 = 9)
     #expect(bench.mapper.mapped != nil, "until it is known otherwise it stands")
 }
 
+/// Says nothing when it starts, and does so a moment after it mapped.
+@Test func aSilentRestartIsNoticedByTheGatewaysClock() throws {
+    var bench = Bench()
+    let first = try #require(bench.sent().first)
+    bench.hear(pcpAnswer(to: first, epoch: 2))
+    bench.actions = []
+    bench.wait(1)
+    #expect(bench.sent() == [bytes("02000000 00000000 00000000000000000000ffffc0a80102")])
+    // On for 14 seconds, and not for 17.
+    bench.hear(bytes("02800000 00000000 0000000e 000000000000000000000000"))
+    let again = try #require(bench.sent().last)
+    #expect(again.count == 60 && again[24..<36] == first[24..<36])
+    bench.hear(pcpAnswer(to: again, epoch: 14))
+    bench.actions = []
+    bench.wait(1)
+    _ = bench.sent()
+    bench.hear(bytes("02800000 00000000 0000001d 000000000000000000000000"))
+    #expect(bench.sent().isEmpty, "its clock goes as ours does")
+}
+
+/// A restart takes longer than questions are repeated.
+@Test func aGatewayThatIsBackMapsAgain() throws {
+    var bench = Bench()
+    bench.hear(pcpAnswer(to: try #require(bench.sent().first), epoch: 200))
+    bench.actions = []
+    bench.hear(bytes("02800000 00000000 00000000 000000000000000000000000"))
+    bench.wait(12)
+    #expect(bench.mapper.mapped == nil)
+    _ = bench.sent()
+    bench.wait(1)
+    #expect(bench.sent().last?.count == 24)
+    bench.hear(bytes("02800000 00000000 00000009 000000000000000000000000"))
+    let again = try #require(bench.sent().last)
+    bench.hear(pcpAnswer(to: again, epoch: 9))
+    #expect(bench.mapper.mappedBy == .pcp)
+}
+
 @Test func aMappingThatCannotBeRenewedIsForgotten() throws {
     var bench = Bench()
     bench.hear(pcpAnswer(to: try #require(bench.sent().first)))
-    bench.wait(4)
+    // Half of its life with questions for the clock, then four steps without an answer.
+    bench.wait(3_600 / 15 + 4)
     #expect(bench.mapper.mapped == nil)
     #expect(bench.actions.contains(.changed))
 }

@@ -84,6 +84,49 @@ private func worldOfThree(
     }
 }
 
+/// A router starts anew, with its old address or another, while packets flow.
+@Test(arguments: [false, true], [false, true]) func aRouterThatStartsAnewKeepsNobodyApart(
+    renumbering: Bool, routersAcceptInput: Bool
+) {
+    var times: [Duration] = []
+    for seed in 1...12 as ClosedRange<UInt64> {
+        let world = worldOfThree(seed, loss: 0.01, routersAcceptInput: routersAcceptInput)
+        var beat: UInt32 = 0
+        let bothDirect: (Simulation) -> Bool = {
+            $0.isDirect(from: 1, to: 2) && $0.isDirect(from: 2, to: 1)
+        }
+        // Both ends talk all the time.
+        func run(for seconds: Int) -> Bool {
+            for _ in 0..<(seconds * 2) {
+                beat += 1
+                for (near, far) in [(1, 2), (2, 1)] {
+                    guard let other = world.status(of: far)?.id else { continue }
+                    world.command(.ping(id: beat * 2 + UInt32(near), other), on: near)
+                }
+                if world.run(until: world.now + .milliseconds(500), isDone: bothDirect) {
+                    return true
+                }
+            }
+            return false
+        }
+        let becameDirect = run(for: 60)
+        #expect(becameDirect)
+        world.rebootRouter(of: 1, renumbering: renumbering)
+        // Long enough to notice.
+        while bothDirect(world), world.now < BootInstant(nanoseconds: 200_000_000_000) {
+            world.run(until: world.now + .milliseconds(100)) { !bothDirect($0) }
+        }
+        let begin = world.now
+        _ = run(for: 60)
+        times.append(world.now - begin)
+    }
+    times.sort()
+    print(
+        "measured: router anew (\(renumbering), \(routersAcceptInput)), median \(times[6]), worst \(times[11])"
+    )
+    #expect(times[11] < .seconds(15), "\(times)")
+}
+
 extension Simulation {
     /// Whether `near` sends to `far` without any relay.
     func isDirect(from near: Int, to far: Int) -> Bool {
