@@ -3,6 +3,7 @@ import DataPlane
 import Glibc
 import LinuxIO
 import MeshBase
+import NetAddress
 import Testing
 import WireGuard
 
