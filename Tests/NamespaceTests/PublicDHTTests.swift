@@ -1,9 +1,9 @@
 // The DHT in the open among our own nodes alone, on the small Internet of NATLab.swift:
 //
-//     core --- 45.18.N.2, N = 1 ... 50: public machines, strangers to each other
-//      |------ anna and bert behind routers, with one token
+//     core --- 45.18.N.2: public machines, strangers to each other
+//      |------ members behind routers, with one token
 //
-// PUBLIC_DHT_NODES sets how many. The measured meetings, ten of each:
+// The measured meetings, ten of each:
 //
 //     MEETINGS=10 swift test -c release --filter RendezvousTimeTests
 
