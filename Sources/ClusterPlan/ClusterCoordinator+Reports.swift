@@ -106,12 +106,14 @@ extension ClusterCoordinator {
             enter(.settingAside(generation: cluster.generation, reason: reason), at: now)
         case .transient, .badGrant:
             var pause = random.duration(in: ClusterTiming.restartRange)
-            if case .starting = stage {
+            var limit = ClusterTiming.agentBackoffLimit
+            if case .starting(_, let role) = stage {
+                if role == .server { limit = ClusterTiming.startBackoffLimit }
                 enter(.inspecting, at: now)
                 for _ in 0..<startFailures { pause *= ClusterTiming.startBackoffFactor }
                 startFailures = min(startFailures + 1, ClusterTiming.startFailureLimit)
             }
-            notBefore = now.boot + min(pause, ClusterTiming.startBackoffLimit)
+            notBefore = now.boot + min(pause, limit)
         }
     }
 

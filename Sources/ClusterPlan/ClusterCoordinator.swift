@@ -239,6 +239,8 @@ enum ClusterTiming {
     /// place for joiners, so that others get their turn.
     static let startBackoffFactor = 4
     static let startBackoffLimit = Duration.seconds(300)
+    /// An agent takes nobody's place.
+    static let agentBackoffLimit = Duration.seconds(20)
     /// 5 s * 4^4 is past the limit.
     static let startFailureLimit = 5
     static let foundingRetry = Duration.seconds(5)

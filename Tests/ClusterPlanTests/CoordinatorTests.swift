@@ -251,6 +251,18 @@ import Testing
         #expect(mesh.violations == [])
     }
 
+    /// A server that fails again and again leaves its place to others for minutes; an agent has no
+    /// place, and the machine is mended at some time.
+    @Test func anAgentWhoseDatastoreFailedManyTimesJoinsSoonAfterItIsMended() {
+        var mesh = SimulatedMesh(roles: [.auto, .agent])
+        mesh.hosts[1].isBrokenAsAgent = true
+        mesh.foundByNode0()
+        #expect(!mesh.run(for: .seconds(300)) { $0.isComplete(servers: 1, agents: 1) })
+        mesh.hosts[1].isBrokenAsAgent = false
+        #expect(mesh.run(for: .seconds(40)) { $0.isComplete(servers: 1, agents: 1) })
+        #expect(mesh.violations == [])
+    }
+
     @Test func aStepThatFailsWithoutSayingHowFarItCameIsTakenUpFromTheDisk() {
         var mesh = SimulatedMesh(roles: [.auto, .auto])
         mesh.foundByNode0()

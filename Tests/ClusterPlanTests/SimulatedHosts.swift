@@ -34,6 +34,8 @@ struct SimulatedHost {
     var runsFounding = false
     /// The datastore's program does not start here: missing, or its port is taken.
     var isBroken = false
+    /// The same, only for what an agent runs.
+    var isBrokenAsAgent = false
     /// Generations that were renamed.
     var setAside: [UInt32] = []
     /// Grants this host opened; a second use is a mistake.
@@ -218,6 +220,9 @@ extension SimulatedMesh {
         guard let grant = SimulatedGrant(delivery.sealed), grant.nonce == delivery.nonce,
             grant.node == node(index)
         else { return .startFailed(.badGrant, reason: "the grant does not fit") }
+        if hosts[index].isBrokenAsAgent {
+            return .startFailed(.transient, reason: "the program does not start")
+        }
         hosts[index].local = .agent(delivery.cluster)
         return restart(on: index)
     }
