@@ -34,6 +34,19 @@ extension ClusterNode {
         }
     }
 
+    /// Waits until this machine's own server answers out of the datastore. What others say of it may
+    /// be older than its last start, and before it serves it ends when its addresses go.
+    func k3sServes() async throws {
+        try await eventually("K3s serves on \(name)", within: .seconds(60)) {
+            try await !self.kubernetesNodes().isEmpty
+        }
+    }
+
+    /// What the daemon and K3s said last, for a failing test.
+    var lastWords: String {
+        log.split(separator: "\n").suffix(12).joined(separator: "\n    ") + "\n    " + k3sLog
+    }
+
     /// Runs the stand-in's kubectl with this server's administrator's configuration.
     func kubectl(_ words: [String]) async throws -> (status: Int32, output: String) {
         try await host.attempt([standInK3s, "kubectl", "--kubeconfig", kubeconfig] + words)

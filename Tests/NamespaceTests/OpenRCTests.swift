@@ -35,11 +35,12 @@ import Testing
                 node.k3s().map { $0 != process } ?? false
             }
             try await cluster.settle([node], servers: 1, agents: 0, within: .seconds(60))
+            try await node.k3sServes()
 
             // Without its data it is not let through, however often OpenRC tries.
             node.daemon?.send(SIGTERM)
             try await node.daemon?.end(within: .seconds(20))
-            #expect(node.k3s() != nil, "a member outlives the node")
+            #expect(node.k3s() != nil, "a member outlives the node\n\(node.lastWords)")
             let last = try #require(node.k3s())
             try FileManager.default.moveItem(atPath: node.k3sData, toPath: "\(node.k3sData).lost")
             kill(last, SIGKILL)
