@@ -348,6 +348,14 @@ package struct PortMapper {
         }
     }
 
+    /// A port at which nobody has knocked. When UPnP is asked, members know for seconds how the NAT
+    /// shows our own port, and a Linux router that took their knocks for its own goes on doing so
+    /// although the port is mapped now.
+    private var freshPort: UInt16 {
+        let other = internalPort ^ 0x8000
+        return other < 1_024 ? other + 1_024 : other
+    }
+
     private mutating func began(
         _ value: UInt32, at now: BootInstant, _ method: PortMappingMethod
     ) {
@@ -393,7 +401,7 @@ package struct PortMapper {
         }
         let step = dialogue.advance(
             reply, client: client, internalPort: internalPort,
-            wished: mapping?.external.port ?? internalPort, random: &random)
+            wished: mapping?.external.port ?? freshPort, random: &random)
         switch step {
         case .talk(let bytes, let place):
             talk(bytes, with: place, at: now, into: &actions)
