@@ -54,15 +54,8 @@ struct DatastoreGrant {
     static func open(
         _ delivery: GrantDelivery, role: DatastoreRole, with key: StaticPrivateKey
     ) throws(HostFailure) -> DatastoreGrant {
-        guard var bytes = SealedBox.open(delivery.sealed, with: key) else {
-            throw HostFailure("the grant is not sealed to this machine")
-        }
-        defer { zeroize(&bytes) }
-        let grant: DatastoreGrant
-        do throws(DecodingFailure) {
-            grant = try DatastoreGrant(decoding: bytes)
-        } catch {
-            throw HostFailure("the grant is malformed")
+        let grant = try delivery.unseal(with: key) { bytes throws(DecodingFailure) in
+            try DatastoreGrant(decoding: bytes)
         }
         guard grant.role == role, grant.nonce == delivery.nonce,
             grant.node == delivery.identity.node
@@ -91,5 +84,22 @@ struct DatastoreGrant {
         for _ in 0..<count { endpoints.append(.v4(try reader.readUInt32())) }
         secret = try reader.readLongBytes(limit: DatastoreGrant.secretLimit)
         try reader.finish()
+    }
+}
+
+extension GrantDelivery {
+    /// Opens what was sealed to this machine and reads it; the clear bytes do not outlive this.
+    func unseal<Grant>(
+        with key: StaticPrivateKey, _ decode: ([UInt8]) throws(DecodingFailure) -> Grant
+    ) throws(HostFailure) -> Grant {
+        guard var bytes = SealedBox.open(sealed, with: key) else {
+            throw HostFailure("the grant is not sealed to this machine")
+        }
+        defer { zeroize(&bytes) }
+        do throws(DecodingFailure) {
+            return try decode(bytes)
+        } catch {
+            throw HostFailure("the grant is malformed")
+        }
     }
 }

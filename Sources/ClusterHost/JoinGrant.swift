@@ -57,15 +57,8 @@ struct JoinGrant {
     static func open(
         _ delivery: GrantDelivery, role: DatastoreRole, with key: StaticPrivateKey
     ) throws(HostFailure) -> JoinGrant {
-        guard var bytes = SealedBox.open(delivery.sealed, with: key) else {
-            throw HostFailure("the grant is not sealed to this machine")
-        }
-        defer { zeroize(&bytes) }
-        let grant: JoinGrant
-        do throws(DecodingFailure) {
-            grant = try JoinGrant(decoding: bytes)
-        } catch {
-            throw HostFailure("the grant is malformed")
+        let grant = try delivery.unseal(with: key) { bytes throws(DecodingFailure) in
+            try JoinGrant(decoding: bytes)
         }
         guard grant.role == role, grant.nonce == delivery.nonce,
             grant.node == delivery.identity.node,

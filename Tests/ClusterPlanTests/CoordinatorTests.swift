@@ -145,18 +145,21 @@ import Testing
         #expect(mesh.violations == [])
     }
 
-    /// Its disk went back to before READY, and meanwhile others joined. What is on it would come up as a
-    /// cluster of one beside theirs.
-    @Test func aFounderWhoseDiskWentBackJoinsAnew() {
+    /// Three servers, of which the founder is down and has the disk of before READY.
+    private func aFounderWhoseDiskWentBack() throws -> (SimulatedMesh, ClusterIdentity) {
         var mesh = SimulatedMesh(roles: [.auto, .auto, .auto])
         mesh.foundByNode0()
-        #expect(mesh.run(for: .seconds(300)) { $0.isComplete(servers: 3, agents: 0) })
-        guard case .server(let cluster) = mesh.hosts[0].local else {
-            Issue.record("the founder is no server")
-            return
-        }
+        try #require(mesh.run(for: .seconds(300)) { $0.isComplete(servers: 3, agents: 0) })
+        let cluster = try #require(mesh.hosts[0].local.serverCluster)
         mesh.crash(0, withProcess: true)
         mesh.hosts[0].local = .founding(cluster)
+        return (mesh, cluster)
+    }
+
+    /// Its disk went back to before READY, and meanwhile others joined. What is on it would come up as a
+    /// cluster of one beside theirs.
+    @Test func aFounderWhoseDiskWentBackJoinsAnew() throws {
+        var mesh = try aFounderWhoseDiskWentBack().0
         mesh.restart(0)
         #expect(mesh.run(for: .seconds(60)) { $0.hosts[0].setAside == [1] })
         #expect(mesh.run(for: .seconds(600)) { $0.isComplete(servers: 3, agents: 0) })
@@ -164,16 +167,9 @@ import Testing
     }
 
     /// What others tell of themselves went back with its disk, and comes from them some time later.
-    @Test func aFounderWhoseDiskWentBackHearsTheOthersFirst() {
-        var mesh = SimulatedMesh(roles: [.auto, .auto, .auto])
-        mesh.foundByNode0()
-        #expect(mesh.run(for: .seconds(300)) { $0.isComplete(servers: 3, agents: 0) })
-        guard case .server(let cluster) = mesh.hosts[0].local else {
-            Issue.record("the founder is no server")
-            return
-        }
-        mesh.crash(0, withProcess: true)
-        mesh.hosts[0].local = .founding(cluster)
+    @Test func aFounderWhoseDiskWentBackHearsTheOthersFirst() throws {
+        let (formed, cluster) = try aFounderWhoseDiskWentBack()
+        var mesh = formed
         let facts = mesh.facts
         mesh.facts = [:]
         mesh.restart(0)
@@ -364,5 +360,11 @@ import Testing
         var print = Fingerprint()
         mesh.nodes[index].coordinator.fingerprint(into: &print)
         return print.value
+    }
+}
+
+extension LocalDatastore {
+    fileprivate var serverCluster: ClusterIdentity? {
+        if case .server(let cluster) = self { cluster } else { nil }
     }
 }
