@@ -180,8 +180,9 @@ extension PathFinder {
     }
 
     /// The way in use every 3 s while data goes out, at once when nothing comes back, quickly when
-    /// a probe was lost, else every 27 s: the shortest time in which NATs are seen to forget flows is 30 s. What idle members
-    /// say to each other now and then is over after 3 s, so that it makes no way active.
+    /// a probe was lost, else every 27 s: the shortest time in which NATs are seen to forget flows is
+    /// 30 s. What idle members say to each other now and then is over after 3 s, so that it makes no
+    /// way active.
     private func dueProbes(of node: NodeID, at now: BootInstant) -> [SocketAddress] {
         guard let path = peers[node] else { return [] }
         let sent = path.lastSent ?? .zero
