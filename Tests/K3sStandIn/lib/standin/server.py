@@ -12,6 +12,8 @@ from .secrets import (Token, authorities, ca_hash, issue, pack, read, store_boot
 # How often the leader looks for learners to promote (15 s in K3s).
 PROMOTION = 4
 
+LEARNER = "this server has not yet been promoted from learner to voting member"
+
 
 class Server:
     def __init__(self, options):
@@ -109,6 +111,7 @@ class Server:
                 time.sleep(2)
         peers = ["%s=https://%s:2380" % (m["name"], address(m)) for m in members if m.get("name")]
         say("Adding member %s=%s to etcd cluster" % (name, peer))
+        say(LEARNER)
         etcd.start(name, ",".join(peers + ["%s=%s" % (name, peer)]), "existing")
         self.store = etcd
 
@@ -179,7 +182,7 @@ class Server:
                 if self.is_voter and etcd.is_leader():
                     etcd.promote_learners()
                 elif not self.is_voter:
-                    say("this server has not yet been promoted from learner to voting member")
+                    say(LEARNER)
             except Failure as failure:
                 say(str(failure))
             time.sleep(PROMOTION)
