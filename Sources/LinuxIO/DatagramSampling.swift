@@ -34,9 +34,8 @@ package struct DatagramSampling: ~Copyable {
         knownCount = 0
     }
 
-    /// Datagrams from this IP address will get through, whatever the port. Further ones than
-    /// ``knownCapacity`` are ignored. Two IPv6 addresses may count as one, so this is no proof of
-    /// origin.
+    /// Datagrams from this address and port will get through. Further ones than
+    /// ``knownCapacity`` are ignored. Two sources may count as one, so this is no proof of origin.
     package mutating func know(_ source: clinux_address) {
         guard knownCount < DatagramSampling.knownCapacity else { return }
         known[knownCount] = DatagramSampling.digest(of: source)
@@ -93,8 +92,10 @@ package struct DatagramSampling: ~Copyable {
     /// Instructions of BSD's packet filter.
     private enum Code: UInt16 {
         case loadByte = 0x30
+        case loadHalf = 0x28
         case loadWord = 0x20
         case toIndex = 0x07
+        case multiply = 0x24
         case and = 0x54
         case xorIndex = 0xAC
         case jump = 0x05
@@ -131,13 +132,21 @@ package struct DatagramSampling: ~Copyable {
             emit(.loadWord, DatagramSampling.network + offset)
             emit(.xorIndex)
         }
+        emit(.toIndex)
+        emit(.loadHalf, 0)
+        emit(.multiply, DatagramSampling.spread)
+        emit(.xorIndex)
     }
 
-    /// An IPv4 address itself; of an IPv6 address its four words, added without carry.
+    /// An IPv4 address itself, or the four words of an IPv6 address added without carry, and the
+    /// port on top.
     private static func digest(of source: clinux_address) -> UInt32 {
         let (high, low) = source.halves
-        if high == 0, low >> 32 == 0xFFFF { return UInt32(truncatingIfNeeded: low) }
-        let mixed = high ^ low
+        let isIPv4 = high == 0 && low >> 32 == 0xFFFF
+        let mixed = isIPv4 ? low & 0xFFFF_FFFF : high ^ low
         return UInt32(truncatingIfNeeded: mixed >> 32) ^ UInt32(truncatingIfNeeded: mixed)
+            ^ UInt32(source.port) &* spread
     }
+
+    private static let spread: UInt32 = 0x9E37_79B1
 }
