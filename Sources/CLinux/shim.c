@@ -151,6 +151,12 @@ int clinux_udp_open(
     return fd;
 }
 
+int clinux_udp_connect(int fd, int family, const struct clinux_address *to) {
+    struct sockaddr_storage name;
+    socklen_t length = to_kernel(to, family, &name);
+    return connect(fd, (struct sockaddr *)&name, length) < 0 ? -errno : 0;
+}
+
 int clinux_udp_port(int fd) {
     struct sockaddr_storage storage;
     struct clinux_address address;
@@ -211,8 +217,10 @@ int clinux_udp_send(int fd, int family, const struct clinux_outgoing *messages, 
         vectors[i].iov_len = messages[i].count;
         header->msg_iov = &vectors[i];
         header->msg_iovlen = 1;
-        header->msg_name = &names[i];
-        header->msg_namelen = to_kernel(&messages[i].to, family, &names[i]);
+        if (messages[i].to.port != 0) {
+            header->msg_name = &names[i];
+            header->msg_namelen = to_kernel(&messages[i].to, family, &names[i]);
+        }
         if (messages[i].segment != 0 && messages[i].segment < messages[i].count) {
             memset(&controls[i], 0, sizeof controls[i]);
             header->msg_control = &controls[i];

@@ -45,10 +45,12 @@ package struct ForwardingChannels: Sendable {
 /// The eight bytes before a relayed datagram: EB 56 01 04 and the channel.
 enum RelayHeader {
     static let count = 8
+    /// The first four bytes.
+    static let magic: UInt32 = 0xEB56_0104
 
     @inline(__always)
     static func matches(_ datagram: UnsafePointer<UInt8>, count: Int) -> Bool {
-        count > Self.count && datagram.network32(0) == 0xEB56_0104
+        count > Self.count && datagram.network32(0) == magic
     }
 
     @inline(__always)
@@ -57,7 +59,7 @@ enum RelayHeader {
     @inline(__always)
     static func write(_ channel: UInt32, to output: UnsafeMutablePointer<UInt8>) {
         let bytes = UnsafeMutableRawPointer(output)
-        bytes.storeBytes(of: (0xEB56_0104 as UInt32).bigEndian, as: UInt32.self)
+        bytes.storeBytes(of: magic.bigEndian, as: UInt32.self)
         bytes.storeBytes(of: channel.bigEndian, toByteOffset: 4, as: UInt32.self)
     }
 }

@@ -50,26 +50,6 @@ extension PacketWorker {
         endRun()
     }
 
-    @inline(never)
-    private mutating func receiveOther(
-        _ datagram: UnsafePointer<UInt8>, count: Int, from message: UnsafePointer<clinux_incoming>
-    ) {
-        guard DatagramFilter.mayConcernControl(datagram, count: count) else {
-            drop(.unrecognized)
-            return
-        }
-        if DatagramFilter.isHandshake(datagram), !handshakes.admits(message.pointee.from, at: now) {
-            drop(.controlRingFull)
-            return
-        }
-        let header = EventHeader(.datagram, address: message.pointee.from, count: count)
-        if shared.outside.push(header, datagram) {
-            hasEvents = true
-        } else {
-            drop(.controlRingFull)
-        }
-    }
-
     @inline(__always)
     mutating func receivePacket(
         _ datagram: UnsafeMutablePointer<UInt8>, count: Int,

@@ -34,7 +34,7 @@ package struct PacketWorker: ~Copyable {
     /// Where each peer is, if its state says that this is known.
     let endpoints: UnsafeMutablePointer<clinux_address>
     let queues: UnsafeMutablePointer<WaitingPool.Queue>
-    private let peerCapacity: Int
+    let peerCapacity: Int
 
     /// Boot clock, read once per round.
     var now: UInt64 = 0
@@ -52,7 +52,13 @@ package struct PacketWorker: ~Copyable {
     var current = ReceiveRun()
     var flows = FlowTable()
     var pieces: PieceTable
-    let handshakes = HandshakeLimiter(seed: .random(in: 0...UInt64.max))
+    let handshakes = HandshakeLimiter(.handshakes, seed: .random(in: 0...UInt64.max))
+    let envelopes = HandshakeLimiter(.envelopes, seed: .random(in: 0...UInt64.max))
+    let strangers = HandshakeLimiter(.strangers, seed: .random(in: 0...UInt64.max))
+    let fromPeers = HandshakeLimiter(.peers, seed: .random(in: 0...UInt64.max))
+    package internal(set) var gate = FloodGate()
+    var sources = KnownSources(seed: .random(in: 0...UInt64.max))
+    var sampling = DatagramSampling()
     /// One packet that is made here: a piece, or an answer to the inner sender.
     let scratch: UnsafeMutablePointer<UInt8>
     /// When an inner sender was last told that its packet is too large.
@@ -127,6 +133,7 @@ package struct PacketWorker: ~Copyable {
             tableAddress = shared.publishedTable
             adoptTable()
         }
+        if now >= gate.dueAt { tendGate() }
         let hasSent = hasDevice && drainDevice()
         let hasReceived = receive()
         if hasEvents {
@@ -145,7 +152,7 @@ package struct PacketWorker: ~Copyable {
         )
         withUnsafeMutablePointer(to: &entries) { pointer in
             pointer.withMemoryRebound(to: pollfd.self, capacity: 3) {
-                _ = poll($0, 3, -1)
+                _ = poll($0, 3, gate.dueAt == .max ? -1 : FloodGate.windowMilliseconds)
             }
         }
         if entries.0.revents != 0 { shared.bell.answer() }

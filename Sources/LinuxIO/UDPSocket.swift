@@ -63,6 +63,14 @@ package final class UDPSocket: Sendable {
         return sockets
     }
 
+    /// Binds the socket to one destination: it receives from there only, and messages without a
+    /// port go there, without asking the kernel for the way each time.
+    package func connect(to destination: SocketAddress) throws(SystemCallError) {
+        var address = clinux_address(destination)
+        let status = clinux_udp_connect(descriptor, family, &address)
+        guard status == 0 else { throw SystemCallError("connect a UDP socket", code: status) }
+    }
+
     /// Whether routers and this machine may cut what is sent from now on. They may at first.
     package func setFragmentation(isAllowed: Bool) {
         clinux_udp_set_fragmentation(descriptor, family, isAllowed ? 1 : 0)

@@ -150,6 +150,9 @@ struct SessionState: ~Copyable {
         state.pointee.messagesReceived.wrappingAdd(packets, ordering: .relaxed)
     }
 
+    /// The first four bytes of a packet, as a number in network order.
+    public static let typeWord: UInt32 = 0x0400_0000
+
     /// Type 4, zero reserved bytes, and room for header and tag.
     @inlinable @inline(__always)
     public static func isTransport(_ datagram: UnsafePointer<UInt8>, count: Int) -> Bool {

@@ -27,7 +27,7 @@ struct HandshakeLimiterTests {
 
     @Test("come through at a rate and in a burst, whoever sends them")
     func oneNetwork() {
-        let limiter = HandshakeLimiter(seed: 0x9E37_79B9_7F4A_7C15)
+        let limiter = HandshakeLimiter(.handshakes, seed: 0x9E37_79B9_7F4A_7C15)
         #expect(passed(limiter, network(1), 900, from: start) == 900)
         let flooded = passed(limiter, network(1), 50_000, from: start + 10 * second)
         #expect((1254...1257).contains(flooded))
@@ -38,14 +38,14 @@ struct HandshakeLimiterTests {
 
     @Test("leave room for others while one network floods")
     func others() {
-        let limiter = HandshakeLimiter(seed: 0x9E37_79B9_7F4A_7C15)
+        let limiter = HandshakeLimiter(.handshakes, seed: 0x9E37_79B9_7F4A_7C15)
         _ = passed(limiter, network(1), 50_000, from: start)
         #expect(passed(limiter, network(2), 500, from: start + second) == 500)
     }
 
     @Test("from everywhere pass at what control can do")
     func everywhere() {
-        let limiter = HandshakeLimiter(seed: 0x9E37_79B9_7F4A_7C15)
+        let limiter = HandshakeLimiter(.handshakes, seed: 0x9E37_79B9_7F4A_7C15)
         var passed = 0
         for index in 0..<50_000 as Range<UInt64>
         where limiter.admits(network(UInt32(index) * 977), at: start + index * second / 50_000) {
@@ -56,7 +56,7 @@ struct HandshakeLimiterTests {
 
     @Test("of one IPv6 subscriber count together, whatever address it picks")
     func subscriber() {
-        let limiter = HandshakeLimiter(seed: 0x9E37_79B9_7F4A_7C15)
+        let limiter = HandshakeLimiter(.handshakes, seed: 0x9E37_79B9_7F4A_7C15)
         var passed = 0
         for number in 0..<10_000 as Range<UInt64> {
             let source = SocketAddress(ip: .v6(0x2001_0DB8 << 32, number), port: 9)

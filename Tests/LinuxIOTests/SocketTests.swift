@@ -52,6 +52,27 @@ struct SocketTests {
         #expect(received.from == SocketAddress(ip: ip, port: first.port))
     }
 
+    @Test("send where they are connected to, and hear nobody else")
+    func connected() throws {
+        let (first, second, third) = (
+            try UDPSocket(port: 0), try UDPSocket(port: 0), try UDPSocket(port: 0)
+        )
+        let home = IPAddress.v4(0x7F00_0001)
+        try first.connect(to: SocketAddress(ip: home, port: second.port))
+        let bytes: [UInt8] = [1, 2, 3]
+        let sent = bytes.withUnsafeBufferPointer { buffer in
+            var message = clinux_outgoing()
+            message.bytes = buffer.baseAddress
+            message.count = 3
+            return first.endpoint.send(&message, count: 1)
+        }
+        #expect(sent == 1)
+        #expect(receive(second, bytes: 3).first?.bytes == bytes)
+        third.send([9], to: SocketAddress(ip: home, port: first.port))
+        second.send([4, 5], to: SocketAddress(ip: home, port: first.port))
+        #expect(receive(first, bytes: 2).map(\.bytes) == [[4, 5]])
+    }
+
     @Test(
         "send a run of datagrams in one message, cut by the kernel",
         arguments: ["127.0.0.1", "::1"])

@@ -1,6 +1,7 @@
 #ifndef CLINUX_H
 #define CLINUX_H
 
+#include <linux/filter.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -49,6 +50,9 @@ int clinux_udp_open(
     int *family);
 int clinux_udp_port(int fd);
 
+/* From now on the socket receives from one address only. */
+int clinux_udp_connect(int fd, int family, const struct clinux_address *to);
+
 /* Lets further sockets of this user bind the port as well (SO_REUSEPORT). */
 int clinux_udp_share_port(int fd);
 
@@ -63,6 +67,7 @@ struct clinux_outgoing {
     uint32_t count;
     /* Every datagram but the last has this many bytes; 0 for a single datagram. */
     uint32_t segment;
+    /* Without a port: where the socket is connected to. */
     struct clinux_address to;
 };
 
