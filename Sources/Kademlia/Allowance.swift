@@ -21,6 +21,8 @@ struct Allowance: Sendable {
 
     func isFull(at now: BootInstant) -> Bool { refilled(at: now) >= burst }
 
+    func isLow(at now: BootInstant) -> Bool { refilled(at: now) < burst / 2 }
+
     mutating func spend(_ amount: Double, at now: BootInstant) -> Bool {
         let available = refilled(at: now)
         guard available >= amount else { return false }
@@ -59,6 +61,9 @@ struct QueryLimiter: Sendable {
         defer { sources[source] = allowance }
         return allowance.spend(1, at: now)
     }
+
+    /// Whether answers had better be short, so that there are some for all.
+    func isStrained(at now: BootInstant) -> Bool { replies.isLow(at: now) }
 
     mutating func admitsReply(of count: Int, at now: BootInstant) -> Bool {
         replies.spend(Double(count), at: now)

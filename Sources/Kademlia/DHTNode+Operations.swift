@@ -135,24 +135,24 @@ extension DHTNode {
         _ operation: DHTOperation, at now: BootInstant, random: inout SeededGenerator,
         into actions: inout [DHTAction]
     ) {
-        guard var running = operations[operation], !running.hasEnded else { return }
-        let target = running.lookup.target
+        guard let running = operations[operation], !running.hasEnded else { return }
+        let (target, kind) = (running.lookup.target, running.lookup.kind)
         let method: KRPCQuery.Method =
-            switch running.lookup.kind {
+            switch kind {
             case .findNode: .findNode(target: target)
             case .getPeers: .getPeers(infoHash: target)
             case .get, .getMutable: .get(target: target, sequence: nil)
             }
-        while !running.lookup.isFinished, let address = running.lookup.next() {
-            let isMute = running.lookup.kind.isGet && mute.contains(address, at: now)
+        while let address = operations[operation]?.lookup.nextUnlessFinished() {
+            let isMute = kind.isGet && mute.contains(address, at: now)
             let method = isMute ? .findNode(target: target) : method
             let isAsked = ask(
                 method, address, for: .walk(operation), at: now, random: &random, into: &actions)
-            if !isAsked { running.lookup.mark(address, .failed) }
+            if !isAsked { operations[operation]?.lookup.mark(address, .failed) }
         }
-        running.hasEnded = running.lookup.isFinished
-        operations[operation] = running
-        if running.hasEnded { end(operation, at: now, random: &random, into: &actions) }
+        guard operations[operation]?.lookup.isFinished == true else { return }
+        operations[operation]?.hasEnded = true
+        end(operation, at: now, random: &random, into: &actions)
     }
 
     private mutating func end(
@@ -168,7 +168,7 @@ extension DHTNode {
             operations[operation] = nil
             return
         }
-        operations[operation]?.expiresAt = now + Self.resultLifetime
+        keepResult(of: operation, until: now + Self.resultLifetime)
         let lookup = running.lookup
         actions.append(
             .walked(

@@ -68,7 +68,7 @@ extension DHTNode {
         into actions: inout [DHTAction]
     ) {
         if !query.wasRepeated { roundTrip.add(now - query.sentAt) }
-        if query.isGet { mute.answered(query.address) }
+        if query.isGet { mute.answered(query.address, at: now) }
         upkeep.heardAt = now
         guard let observed = message.observed else { return }
         votes.add(observed, by: query.address)
@@ -103,6 +103,8 @@ extension DHTNode {
             advance(operation, at: now, random: &random, into: &actions)
         case .store(let operation):
             wrote(operation, .stored, at: now, into: &actions)
+        case .doubt:
+            mute.noteSilence(of: query.address, at: now)
         case .upkeep:
             break
         }
@@ -119,7 +121,7 @@ extension DHTNode {
         case .store(let operation):
             let isConflict = failure.code == 301 || failure.code == 302
             wrote(operation, isConflict ? .conflict : .failed, at: now, into: &actions)
-        case .upkeep:
+        case .upkeep, .doubt:
             break
         }
     }
@@ -186,6 +188,9 @@ extension DHTNode {
 
     /// BEP 32 sends no more.
     static let replyLimit = 1_024
+    /// Nodes that are told where the line is nearly full: enough for a walk to go on, and a third of
+    /// the bytes.
+    static let strainedCount = 2
 
     private mutating func answer(
         _ query: KRPCQuery, from source: SocketAddress, at now: BootInstant,
@@ -198,9 +203,9 @@ extension DHTNode {
         case .ping:
             break
         case .findNode(let target), .unknown(let target):
-            response.nodes = closest(to: target, query, family)
+            response.nodes = closest(to: target, query, family, at: now)
         case .getPeers(let infoHash):
-            response.nodes = closest(to: infoHash, query, family)
+            response.nodes = closest(to: infoHash, query, family, at: now)
             response.token = tokens.token(for: source, target: infoHash)
             response.peers = storage.peers(infoHash, family: family, at: now, random: &random)
         case .announcePeer(let infoHash, let port, let isImplied, let token):
@@ -209,7 +214,7 @@ extension DHTNode {
             if !isImplied { peer.port = port }
             storage.announce(peer, for: infoHash, at: now)
         case .get(let target, let sequence):
-            response.nodes = closest(to: target, query, family)
+            response.nodes = closest(to: target, query, family, at: now)
             response.token = tokens.token(for: source, target: target)
             switch storage.item(target, at: now) {
             case .immutable(let value):
@@ -232,11 +237,13 @@ extension DHTNode {
         return response
     }
 
-    private func closest(to target: KademliaID, _ query: KRPCQuery, _ family: AddressFamily)
-        -> [NodeContact]
-    {
+    private func closest(
+        to target: KademliaID, _ query: KRPCQuery, _ family: AddressFamily, at now: BootInstant
+    ) -> [NodeContact] {
+        let count =
+            limiter.isStrained(at: now) ? Self.strainedCount : RoutingTable.bucketSize
         let wanted =
             query.want.isEmpty ? [family] : AddressFamily.allCases.filter(query.want.contains)
-        return wanted.flatMap { tables[$0]?.closest(to: target) ?? [] }
+        return wanted.flatMap { tables[$0]?.closest(to: target, count: count) ?? [] }
     }
 }

@@ -12,6 +12,8 @@ package struct DHTNode: Sendable {
     package let configuration: DHTConfiguration
     var tables: [AddressFamily: RoutingTable] = [:]
     var pending: [UInt32: PendingQuery] = [:]
+    /// No question and no result is due before; it is found anew whenever it passes.
+    private var dueAt: BootInstant?
     var operations: [DHTOperation: RunningOperation] = [:]
     var nextOperation: UInt64 = 1
     var storage = DHTStorage()
@@ -144,6 +146,7 @@ package struct DHTNode: Sendable {
             answerRoom: method.answerRoom(families: wants ? 2 : 1), isGet: method.isGet,
             sentAt: now, again: now + roundTrip.patience)
         pending[transaction] = query
+        dueAt = earlier(dueAt, query.next)
         reachability.contacted(address.ip, at: now)
         tables[address.family]?.asked(address, at: now)
         actions.append(.send(query.datagram, to: address, atLeast: query.answerRoom))
@@ -151,22 +154,34 @@ package struct DHTNode: Sendable {
     }
 
     /// When ``timeout(at:random:into:)`` wants to run next.
-    package var deadline: BootInstant? {
-        var result = earlier(upkeep.deadline, pending.values.map(\.next).min())
-        for operation in operations.values {
-            result = earlier(result, operation.expiresAt)
-        }
-        return result
-    }
+    package var deadline: BootInstant? { earlier(upkeep.deadline, dueAt) }
 
     package mutating func timeout(
         at now: BootInstant, random: inout SeededGenerator, into actions: inout [DHTAction]
     ) {
-        for transaction in pending.filter({ $0.value.next <= now }).keys.sorted() {
-            overdue(transaction, at: now, random: &random, into: &actions)
+        if let dueAt, dueAt <= now {
+            let overdue = pending.compactMap { $0.value.next <= now ? $0.key : nil }
+            for transaction in overdue.sorted() {
+                self.overdue(transaction, at: now, random: &random, into: &actions)
+            }
+            let expired = operations.compactMap { operation, running in
+                running.expiresAt.map { $0 <= now } ?? false ? operation : nil
+            }
+            for operation in expired { operations[operation] = nil }
+            findDue()
         }
-        operations = operations.filter { $0.value.expiresAt.map { now < $0 } ?? true }
         keepUp(at: now, random: &random, into: &actions)
+    }
+
+    mutating func keepResult(of operation: DHTOperation, until end: BootInstant) {
+        operations[operation]?.expiresAt = end
+        dueAt = earlier(dueAt, end)
+    }
+
+    private mutating func findDue() {
+        dueAt = nil
+        for query in pending.values { dueAt = earlier(dueAt, query.next) }
+        for running in operations.values { dueAt = earlier(dueAt, running.expiresAt) }
     }
 
     /// First a second try and another slot for the walk, then the walk goes on without, then the end.
@@ -197,11 +212,8 @@ package struct DHTNode: Sendable {
         _ query: PendingQuery, at now: BootInstant, random: inout SeededGenerator,
         into actions: inout [DHTAction]
     ) {
-        if query.isGet, mute.noteSilence(of: query.address, at: now),
-            tables[query.address.family]?.contains(query.address) == true
-        {
-            // Programs that do not know `get` are silent, and good nodes nevertheless.
-            ask(.ping, query.address, for: .upkeep, at: now, random: &random, into: &actions)
+        if query.isGet {
+            doubt(query.address, at: now, random: &random, into: &actions)
         } else if let spare = tables[query.address.family]?.failed(query.address) {
             verify(spare.address, at: now, random: &random, into: &actions)
         }
@@ -211,9 +223,23 @@ package struct DHTNode: Sendable {
             advance(operation, at: now, random: &random, into: &actions)
         case .store(let operation):
             wrote(operation, .failed, at: now, into: &actions)
-        case .upkeep:
+        case .upkeep, .doubt:
             break
         }
+    }
+
+    /// Programs that do not know `get` are silent, and good nodes nevertheless. Another question finds
+    /// out; its answer is as long, so that a node that spares its line treats both alike.
+    private mutating func doubt(
+        _ address: SocketAddress, at now: BootInstant, random: inout SeededGenerator,
+        into actions: inout [DHTAction]
+    ) {
+        guard let ownID = tables[address.family]?.ownID,
+            !pending.values.contains(where: { $0.address == address && $0.purpose == .doubt })
+        else { return }
+        ask(
+            .findNode(target: ownID), address, for: .doubt, at: now, random: &random, into: &actions
+        )
     }
 
     /// Pings a node that would fill a place in a table.
@@ -263,6 +289,8 @@ struct PendingQuery: Sendable {
         case walk(DHTOperation)
         case store(DHTOperation)
         case upkeep
+        /// It did not answer a `get`.
+        case doubt
     }
 
     /// Answers later than this are not waited for.
@@ -271,7 +299,7 @@ struct PendingQuery: Sendable {
     var deadline: BootInstant { sentAt + Self.limit }
     var next: BootInstant { again.map { min($0, deadline) } ?? deadline }
     /// Upkeep that gets lost is repeated by itself.
-    var isWorthRepeating: Bool { purpose != .upkeep }
+    var isWorthRepeating: Bool { purpose != .upkeep && purpose != .doubt }
 }
 
 /// How long answers take: a short patience opens another slot early without giving up.

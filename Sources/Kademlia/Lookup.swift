@@ -81,7 +81,10 @@ struct Lookup: Sendable {
     mutating func add(_ contact: NodeContact, branch: Int? = nil) {
         guard rules.admits(contact) else { return }
         if let known = candidates.firstIndex(where: { $0.address == contact.address }) {
-            if candidates[known].id == nil { candidates[known].id = contact.id }
+            if candidates[known].id == nil {
+                candidates[known].id = contact.id
+                insert(candidates.remove(at: known))
+            }
             return
         }
         // The first of a neighbourhood stays: those who answered brought it, and a crowd that
@@ -90,10 +93,8 @@ struct Lookup: Sendable {
             $0.id == contact.id || rules.areNeighbours($0.address, contact.address)
         }
         guard !isCrowded else { return }
-        candidates.append(
-            Candidate(
-                id: contact.id, address: contact.address, branch: branch ?? nextBranch))
-        sort()
+        insert(
+            Candidate(id: contact.id, address: contact.address, branch: branch ?? nextBranch))
     }
 
     /// An address that may be a node: a bootstrap address, a remembered one.
@@ -101,25 +102,36 @@ struct Lookup: Sendable {
         guard address.isUsable, !candidates.contains(where: { $0.address == address }) else {
             return
         }
-        candidates.append(Candidate(id: nil, address: address, branch: nextBranch))
-        sort()
+        insert(Candidate(id: nil, address: address, branch: nextBranch))
     }
 
     /// What we know ourselves goes to the branches in turn.
     private var nextBranch: Int { candidates.count % rules.branches }
 
-    private mutating func sort() {
-        candidates.sort { first, second in
-            switch (first.id, second.id) {
-            case (let first?, let second?): first ^ target < second ^ target
-            case (.some, nil): true
-            default: false
+    /// Nearest first; those without a name last, in the order in which they came.
+    private mutating func insert(_ candidate: Candidate) {
+        var (low, high) = (0, candidates.count)
+        while low < high {
+            let middle = (low + high) / 2
+            if isNearer(candidate, than: candidates[middle]) {
+                high = middle
+            } else {
+                low = middle + 1
             }
         }
-        if candidates.count > Self.candidateLimit {
-            candidates.removeLast(candidates.count - Self.candidateLimit)
+        candidates.insert(candidate, at: low)
+        if candidates.count > Self.candidateLimit { candidates.removeLast() }
+    }
+
+    private func isNearer(_ first: Candidate, than second: Candidate) -> Bool {
+        switch (first.id, second.id) {
+        case (let first?, let second?): first ^ target < second ^ target
+        case (.some, nil): true
+        default: false
         }
     }
+
+    mutating func nextUnlessFinished() -> SocketAddress? { isFinished ? nil : next() }
 
     /// The next address to ask, marked as asked; `nil` when all slots are taken or nobody is left.
     mutating func next() -> SocketAddress? {
@@ -193,7 +205,7 @@ struct Lookup: Sendable {
         candidates[index].token = response.token
         take(response, at: index)
         let branch = candidates[index].branch
-        sort()
+        insert(candidates.remove(at: index))
         for contact in response.nodes { add(contact, branch: branch) }
     }
 

@@ -55,10 +55,27 @@ package struct RoutingTable: Sendable {
     func contains(_ address: SocketAddress) -> Bool { places[address] != nil }
 
     /// The `count` nodes nearest to `target` that answered lately or at least did not fail.
+    ///
+    /// The names in the target's own bucket share one bit more with it than any in a nearer bucket, and
+    /// those share more than any farther away: so only few are compared.
     func closest(to target: KademliaID, count: Int = RoutingTable.bucketSize) -> [NodeContact] {
-        Array(
-            sortedEntries.filter { $0.failures == 0 }.map(\.contact)
-                .sorted { $0.id ^ target < $1.id ^ target }.prefix(count))
+        let home = ownID.sharedBits(with: target)
+        var result: [NodeContact] = []
+        func take(_ indices: [Int]) {
+            guard result.count < count else { return }
+            var found: [NodeContact] = []
+            for index in indices {
+                for entry in buckets[index]?.entries ?? [] where entry.failures == 0 {
+                    found.append(entry.contact)
+                }
+            }
+            found.sort { $0.id ^ target < $1.id ^ target }
+            result += found.prefix(count - result.count)
+        }
+        take([home])
+        take(buckets.keys.filter { $0 > home })
+        for index in buckets.keys.filter({ $0 < home }).sorted(by: >) { take([index]) }
+        return result
     }
 
     // MARK: - Changes

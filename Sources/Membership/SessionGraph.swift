@@ -35,4 +35,18 @@ package enum SessionGraph {
         return Set(
             (-ringReach..<ringReach).map { ring[(start + $0 + ring.count) % ring.count] })
     }
+
+    /// Whether two members are next to each other on the ring of all: fewer than ``ringReach`` of
+    /// `others` lie between them on one of the two sides.
+    package static func areRingNeighbours(
+        _ first: NodeID, _ second: NodeID, among others: some Sequence<NodeID>
+    ) -> Bool {
+        let (low, high) = (min(first, second), max(first, second))
+        var (inside, outside) = (0, 0)
+        for other in others where other != first && other != second {
+            if low < other && other < high { inside += 1 } else { outside += 1 }
+            if inside >= ringReach, outside >= ringReach { return false }
+        }
+        return true
+    }
 }

@@ -168,7 +168,7 @@ extension Node {
                 founding.voterSeen(node, at: now.boot, random: &random, into: &results)
             }
         }
-        membershipChanged(at: now, into: &actions)
+        publishing.membersAreStale = true
         actions.append(.forwardingChanged)
     }
 
@@ -199,8 +199,23 @@ extension Node {
         {
             return true
         }
+        let ring = members.lazy.filter { $0.value.state != .left }.map(\.key)
+        return member.state != .left
+            && SessionGraph.areRingNeighbours(id, node, among: ring)
+    }
+
+    /// All with whom ``wantsSession(with:)`` holds.
+    package var wantedSessions: Set<NodeID> {
+        guard !isLeaving else { return [] }
+        let size = members.count + 1
         let ring = members.keys.filter { members[$0]?.state != .left }.sorted()
-        return SessionGraph.ringNeighbours(of: id, in: ring).contains(node)
+        let neighbours = SessionGraph.ringNeighbours(of: id, in: ring)
+        return Set(
+            members.lazy.filter { [self] node, member in
+                size <= SessionGraph.completeUpTo || decidesFounding(with: member)
+                    || neighbours.contains(node)
+                    || SessionGraph.areDrawn(id, node, members: size)
+            }.map(\.key))
     }
 
     /// Voters talk to all voters until the founding is over: a quorum is more than neighbours. The
@@ -225,8 +240,8 @@ extension Node {
 
     mutating func searchLostMembers(at now: Now, into actions: inout [NodeAction]) {
         guard !isLeaving else { return }
-        for node in members.keys.sorted() where members[node]?.state != .left {
-            guard let member = members[node], wantsSession(with: node) else { continue }
+        for node in wantedSessions.sorted() {
+            guard let member = members[node], member.state != .left else { continue }
             if member.sending == nil {
                 search(for: node, at: now, into: &actions)
             } else {

@@ -37,9 +37,9 @@ extension Node {
                 founding.voterSeen(own, at: now.boot, random: &random, into: &results)
             }
         }
-        membershipChanged(at: now, into: &actions)
+        publishing.membersAreStale = true
+        settleMembers(at: now, into: &actions)
         reachabilityChanged(at: now, into: &actions)
-        rebuildNames(into: &actions)
     }
 
     // MARK: - The ledger core
@@ -152,9 +152,7 @@ extension Node {
         }
         members[entry.owner]?.record =
             entry.isTombstone ? nil : try? MachineRecord(decoding: entry.value)
-        weighClaims(at: now, into: &actions)
-        membershipChanged(at: now, into: &actions)
-        rebuildNames(into: &actions)
+        publishing.membersAreStale = true
         guard let member = members[entry.owner], member.sending == nil,
             wantsSession(with: entry.owner)
         else { return }
@@ -335,6 +333,18 @@ extension Node {
         case .unknown:
             break
         }
+        publishing.membersAreStale = true
+    }
+
+    /// What follows from changes of members, once for all that one input brought, and in a large mesh
+    /// ten times a second: each time all of them are looked at.
+    mutating func settleMembers(at now: Now, into actions: inout [NodeAction]) {
+        guard let due = publishing.settleAt,
+            due <= now.boot || members.count <= NamePublishing.crowd
+        else { return }
+        publishing.settledAt = now.boot
+        publishing.membersAreStale = false
+        weighClaims(at: now, into: &actions)
         membershipChanged(at: now, into: &actions)
         rebuildNames(into: &actions)
     }

@@ -11,6 +11,14 @@ struct NamePublishing: Sendable {
     var entries: [NodeID: [String: PublishedName]] = [:]
     /// An entry changed since the table was made.
     var isStale = false
+    /// A machine changed, or whether it is there.
+    var membersAreStale = false
+    /// When all members were looked at last.
+    var settledAt = BootInstant.zero
+    var settleAt: BootInstant? { membersAreStale ? settledAt + Self.settlePause : nil }
+    /// In a mesh of more than ``crowd``, whose news come by the hundred.
+    static let settlePause = Duration.milliseconds(100)
+    static let crowd = 64
     var serial: UInt32 = 1
     var hosts: [HostNames] = []
     var published: PublishedZone?

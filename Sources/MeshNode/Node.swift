@@ -188,8 +188,10 @@ package struct Node {
         case .timeout:
             break
         }
+        settleMembers(at: now, into: &actions)
         if let deadline, deadline <= now.boot {
             runTimers(at: now, into: &actions)
+            settleMembers(at: now, into: &actions)
         }
         dht?.agent.setAlone(!members.values.contains { $0.isConnected }, at: now.boot)
     }
@@ -208,6 +210,7 @@ package struct Node {
             swim.deadline,
             founding.deadline, leases.deadline, cluster.deadline,
             pendingPings.values.map(\.deadline).min(), pathMTUDeadline,
+            publishing.settleAt,
         ] {
             result = earlier(result, candidate)
         }

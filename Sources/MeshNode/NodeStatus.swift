@@ -165,7 +165,4 @@ extension Member {
 extension Node {
     /// How the founding stands.
     package var foundingView: FoundingView { founding.view }
-
-    /// Whether this node keeps a session with `node` open without being asked to.
-    package func keepsSession(with node: NodeID) -> Bool { wantsSession(with: node) }
 }

@@ -153,11 +153,12 @@ extension Simulation {
         return machines.allSatisfy { machine in
             guard let node = machine.node else { return false }
             let own = node.configuration.identity.node
-            return present.allSatisfy { other in
-                guard other != own else { return true }
+            guard node.members.count >= present.count - 1,
+                present.allSatisfy({ $0 == own || node.members[$0] != nil })
+            else { return false }
+            return node.wantedSessions.intersection(present).allSatisfy { other in
                 guard let member = node.members[other] else { return false }
                 return member.isConnected && member.state == .alive
-                    || !node.keepsSession(with: other)
             }
         }
     }

@@ -35,6 +35,8 @@ final class SimulatedMachine {
     var ownedClaim = false
     /// What users of this machine were told is written, by key; `nil` for withdrawn.
     var written: [String: [UInt8]?] = [:]
+    /// The node published a snapshot that no packet has needed yet.
+    var forwardingIsStale = false
     /// The snapshot that the node published last.
     private var routes: [StaticPublicKey: TunnelRoute] = [:]
     private var sessions: [UInt32: (key: StaticPublicKey, session: TransportSession)] = [:]
@@ -106,6 +108,7 @@ final class SimulatedMachine {
         node = nil
         routes = [:]
         sessions = [:]
+        forwardingIsStale = false
         wakeAt = nil
         actionsUntilCrash = nil
         doors = SimulatedDoors()
@@ -113,7 +116,9 @@ final class SimulatedMachine {
     }
 
     /// What packet threads learn from the published snapshot.
-    func publishForwarding() {
+    private func takeForwarding() {
+        guard forwardingIsStale else { return }
+        forwardingIsStale = false
         routes = [:]
         sessions = [:]
         for peer in node?.forwarding ?? [] {
@@ -126,6 +131,7 @@ final class SimulatedMachine {
     func openPacket(_ bytes: [UInt8], from source: SocketAddress, at now: BootInstant)
         -> [NodeInput]
     {
+        takeForwarding()
         guard bytes.count >= 32,
             let (key, session) = sessions[loadLittleEndian32(bytes, at: 4)],
             let payload = session.open(bytes, at: clock.local(now)), let peer = routes[key]

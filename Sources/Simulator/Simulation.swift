@@ -37,6 +37,8 @@ package final class Simulation {
     package var recordsDatagrams = false
     private var recorded: [(machine: Int, bytes: [UInt8], source: SocketAddress)] = []
     private var queue = EventQueue<SimulatedEvent>()
+    /// Where machines were found last, by their outer address.
+    private var places: [IPAddress: Int] = [:]
     private var trace = Fingerprint()
     private var nextCheck = BootInstant.zero
     private var pace = (second: UInt64(0), steps: 0)
@@ -249,7 +251,7 @@ package final class Simulation {
                 break
             }
         }
-        if forwardingChanged { machine.publishForwarding() }
+        if forwardingChanged { machine.forwardingIsStale = true }
         return true
     }
 
@@ -275,7 +277,7 @@ package final class Simulation {
         sender.traffic.count(bytes, kind: bytes.first ?? 0)
         let source = outside(of: sender, to: target, door: door)
         // What is lost beyond the routers was let out by the first and never seen by the second.
-        guard arrives, let place = machines.first(where: { $0.outerAddress == target.ip }),
+        guard arrives, let place = machine(at: target.ip),
             !isCut(sender.index, place.index), !chance(faults.loss),
             let port = innerPort(of: place, at: target, from: source)
         else { return }
@@ -290,6 +292,14 @@ package final class Simulation {
                     after: delay)
             }
         }
+    }
+
+    /// The machine to which this address leads.
+    private func machine(at ip: IPAddress) -> SimulatedMachine? {
+        if let known = places[ip], machines[known].outerAddress == ip { return machines[known] }
+        let found = machines.first { $0.outerAddress == ip }
+        places[ip] = found?.index
+        return found
     }
 
     /// Where a datagram of the machine is seen to come from.

@@ -51,7 +51,11 @@ struct ChurnTests {
 
         let before = dht.sentBytes
         let begin = dht.now
-        for _ in 0..<minutes {
+        for minute in 0..<minutes {
+            if minute > 0, minute.isMultiple(of: 60) {
+                print("\(minute / 60) h: \(born.count - count) were replaced")
+                fflush(nil)
+            }
             dht.run(for: .seconds(60))
             for _ in 0..<max(1, count / 100) {
                 let leaving = live.remove(at: Int(dht.random.next(upperBound: UInt64(live.count))))

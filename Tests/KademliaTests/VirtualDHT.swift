@@ -104,11 +104,11 @@ struct VirtualDHT {
         _ address: SocketAddress,
         _ body: (inout DHTAgent, Now, inout SeededGenerator, inout [DHTAction]) -> Result
     ) -> Result? {
-        guard var agent = agents[address] else { return nil }
+        guard let index = agents.index(forKey: address) else { return nil }
         var actions: [DHTAction] = []
-        let result = body(&agent, clock(of: address), &random, &actions)
-        agents[address] = agent
-        setAlarm(address, agent.deadline)
+        let clock = clock(of: address)
+        let result = body(&agents.values[index], clock, &random, &actions)
+        setAlarm(address, agents.values[index].deadline)
         carryOut(actions, of: address)
         return result
     }
@@ -204,11 +204,10 @@ struct VirtualDHT {
         alarms.swapAt(0, alarms.count - 1)
         alarms.removeLast()
         var index = 0
-        while true {
-            let children = [2 * index + 1, 2 * index + 2].filter { $0 < alarms.count }
-            guard let least = children.min(by: { alarms[$0].time < alarms[$1].time }),
-                alarms[least].time < alarms[index].time
-            else { return }
+        while 2 * index + 1 < alarms.count {
+            var least = 2 * index + 1
+            if least + 1 < alarms.count, alarms[least + 1].time < alarms[least].time { least += 1 }
+            guard alarms[least].time < alarms[index].time else { return }
             alarms.swapAt(index, least)
             index = least
         }

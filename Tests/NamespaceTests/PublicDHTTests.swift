@@ -17,6 +17,59 @@ extension MeshTests {
     @Suite struct PublicDHTTests {
         private let quiet = ["--no-mdns", "--interface", "none", "--dns", "off", "--dht", "public"]
 
+        /// Everybody knows machine 1 only, all have just started, and each looks for a mesh of its own. A
+        /// mesh of two, behind routers, has to meet in that storm.
+        @Test(arguments: [0, 20]) func ourNodesAloneAreADHT(lossPercent: Int) async throws {
+            try await withMesh { mesh in
+                let nat = try await NATLab(mesh)
+                try await nat.lose(percent: lossPercent)
+                let count = setting("PUBLIC_DHT_NODES", default: 50)
+                let machines = try await nat.worldOfOurs(count, quiet)
+                let anna = try await nat.site(
+                    101, .portRestricted, name: "anna", refusesInput: true)
+                let bert = try await nat.site(
+                    102, .portRestricted, name: "bert", refusesInput: true)
+                let begin = ContinuousClock.now
+                let options = ["--no-mdns", "--dht", "public", "--dht-bootstrap"]
+                _ = try await anna.machine.up(options + ["45.18.1.2:6881"])
+                _ = try await bert.machine.up(options + ["45.18.\(count).2:6881"])
+                try await anna.machine.reaches(bert.machine, within: .seconds(60))
+                report(
+                    "two met among \(count) public nodes, \(lossPercent) % lost",
+                    [ContinuousClock.now - begin])
+                try await eventually("all know eight others", within: .seconds(180)) {
+                    for machine in machines {
+                        let dht = try await machine.machine.status().dht
+                        guard let dht, dht.nodesIPv4 >= min(8, count - 2) else { return false }
+                    }
+                    return true
+                }
+                let resident = try machines.map { try residentKiB($0.process) }
+                print(
+                    "measured: \(count) nodes with the public DHT hold "
+                        + "\(resident.reduce(0, +) / count) KiB each")
+                // Whoever has a public address serves, and nobody behind a router.
+                #expect(try await machines[1].machine.status().dht?.reachable == true)
+                let dht = try #require(try await anna.machine.status().dht)
+                #expect(!dht.reachable && dht.storedItems == 0)
+                #expect(dht.observedIPv4?.hasPrefix("45.18.101.2:") == true)
+                var kept = 0
+                for machine in machines {
+                    kept += try await machine.machine.status().dht?.storedItems ?? 0
+                }
+                #expect(kept > 0)
+
+                // The disk remembers nodes: the next start needs nobody to be named.
+                let last = machines[count - 1]
+                last.process.send(SIGTERM)
+                try await last.process.end(within: .seconds(20))
+                _ = try await last.machine.up(quiet + ["--listen", "6881"])
+                try await eventually("it is back from what the disk knows", within: .seconds(60)) {
+                    try await last.machine.status().dht?.nodesIPv4 ?? 0 >= min(8, count - 2)
+                }
+            }
+        }
+
         /// A flood of questions and of rubbish at a machine that serves the world.
         @Test func aFloodOfKRPCCostsNoMemoryAndFewAnswers() async throws {
             try await withMesh { mesh in
