@@ -75,7 +75,8 @@ import Testing
 }
 
 extension ClusterLab {
-    fileprivate func named(voter id: String, in token: String, by key: String) async throws
+    /// The token with the admin key's word that this machine may vote.
+    func named(voter id: String, in token: String, by key: String) async throws
         -> String
     {
         let file = try lab.file("token.part", token)
