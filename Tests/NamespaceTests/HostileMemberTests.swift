@@ -9,17 +9,15 @@ import Testing
 ///       +-----+-switch-+----+
 @Suite(.serialized) struct HostileMemberTests {
     @Test func aMemberThatLiesStopsNothing() async throws {
-        let key = "/tmp/evlab-admin-key-\(ProcessInfo.processInfo.processIdentifier)-lies"
-        defer { try? FileManager.default.removeItem(atPath: key) }
         try await withClusterLab(
             count: 5,
             policy: [
-                "--nodes", "4", "--servers", "3", "--genesis", "voters", "--admin-key", key,
+                "--nodes", "4", "--servers", "3", "--genesis", "voters",
             ]
         ) { cluster in
             let honest = Array(cluster.nodes[..<4])
             let theirs = try cluster.lab.file("token.hostile", cluster.token)
-            try await cluster.nameVoters(honest, by: key)
+            try await cluster.nameVoters(honest)
             let liar = try cluster.nodes[4].host.start(
                 [try HostileMember.program(), theirs, "n5", "172.31.78.5:41641"]
                     + (1...4).map { "172.31.78.\($0):41641" })
@@ -104,14 +102,14 @@ private enum HostileMember {
 
 extension ClusterLab {
     /// Writes the token with the admin key's word for each of them where the nodes read it.
-    fileprivate func nameVoters(_ voters: [ClusterNode], by key: String) async throws {
+    fileprivate func nameVoters(_ voters: [ClusterNode]) async throws {
         var token = self.token
         for node in voters {
             let id = try await node.host.run([
                 try Lab.binary(), "id", "--state-dir", node.state,
             ])
             let line = try #require(id.split(whereSeparator: \.isWhitespace).last)
-            token = try await named(voter: String(line), in: token, by: key)
+            token = try await named(voter: String(line), in: token)
         }
         _ = try lab.file("token", token)
     }
