@@ -157,7 +157,13 @@ let package = Package(
         tests("LinuxIOTests", values + ["LinuxIO", "CLinux"]),
         tests(
             "StorageTests", ["Storage", "MeshBase", "Cryptography", "Consensus", "Simulator"]),
-        tests("SimulationTests", values + cores + ["Simulator", "MeshNode"]),
+        .target(
+            name: "Sabotage",
+            dependencies: values + ["Consensus", "Ledger", "Membership", "MeshNode"],
+            path: "Tests/SimulationTests/Sabotage", swiftSettings: settings),
+        tests(
+            "SimulationTests", values + cores + ["Simulator", "MeshNode", "Sabotage"],
+            exclude: ["Sabotage"]),
         tests("ConfigurationTests", values + ["Configuration"]),
         tests("HTTPAPITests", ["HTTPAPI", "Configuration", "NetAddress"]),
         .executableTarget(
@@ -172,11 +178,17 @@ let package = Package(
             values + ["DataPlane", "WireGuard", "LinuxIO", "CLinux", "CAllocationCounter"],
             exclude: ["CAllocationCounter"]),
         tests("CommandTests", []),
+        .executableTarget(
+            name: "HostileMember",
+            dependencies: values + [
+                "Membership", "MeshNode", "WireGuard", "LinuxIO", "Sabotage",
+            ], path: "Tests/NamespaceTests/HostileMember", swiftSettings: settings),
         tests(
             "NamespaceTests",
             values + [
                 "DNS", "Kademlia", "Runtime", "LinuxIO", "MeshNode", "WireGuard", "Configuration",
-            ]),
+                "HostileMember",
+            ], exclude: ["HostileMember"]),
         tests("LayeringTests", []),
     ]
 )

@@ -11,6 +11,7 @@
 #include <netinet/udp.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
@@ -344,5 +345,9 @@ int clinux_unmount(const char *target) {
 }
 
 void clinux_forbid_core(void) {
+    static const int deaths[] = {SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGFPE, SIGBUS, SIGSEGV};
     prctl(PR_SET_DUMPABLE, 0);
+    for (size_t place = 0; place < sizeof deaths / sizeof *deaths; place++) {
+        signal(deaths[place], SIG_DFL);
+    }
 }

@@ -55,6 +55,14 @@ package struct APIClient: Sendable {
         try await ask("POST", "/v1/cluster/leave", as: ClusterStatusModel.self)
     }
 
+    package func removeFromCluster(_ machine: String) async throws(APIClientFailure)
+        -> ClusterMachineModel
+    {
+        try await ask(
+            "DELETE", "/v1/cluster/machines/\(percentEncode(machine))",
+            as: ClusterMachineModel.self)
+    }
+
     package func lease(_ name: String, _ request: LeaseRequestModel)
         async throws(APIClientFailure) -> LeaseModel
     {

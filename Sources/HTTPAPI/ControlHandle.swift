@@ -21,6 +21,14 @@ package protocol ControlHandle: Sendable {
     /// - Throws: `refused` when the datastore could not do without it.
     func leaveCluster() async throws(ControlFailure)
 
+    /// Orders the removal of a dead machine from the datastore; it is done when the machine is
+    /// unknown there.
+    ///
+    /// - Parameter machine: a name in the datastore, or a host name that one machine bears.
+    /// - Returns: its name in the datastore.
+    /// - Throws: `refused` when it is alive.
+    func removeFromCluster(_ machine: String) async throws(ControlFailure) -> String
+
     /// A piece of work wants the lease `name`, or has ended.
     func lease(_ name: String, _ request: LeaseRequestModel) async throws(ControlFailure)
         -> LeaseModel

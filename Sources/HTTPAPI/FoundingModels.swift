@@ -19,6 +19,15 @@ package struct ClusterOrderModel: Codable, Hashable, Sendable {
     }
 }
 
+/// A machine in the datastore, by its name there.
+package struct ClusterMachineModel: Codable, Hashable, Sendable {
+    package var name: String
+
+    package init(name: String) {
+        self.name = name
+    }
+}
+
 /// What a piece of work says about a lease. Whoever wants it says so again within seconds, or it is
 /// given up.
 package struct LeaseRequestModel: Codable, Hashable, Sendable {

@@ -49,6 +49,7 @@ package struct APIResponse: Hashable, Sendable {
 ///     GET    /v1/peers                [PeerModel]
 ///     GET    /v1/cluster              ClusterStatusModel
 ///     POST   /v1/cluster              ClusterOrderModel -> ClusterStatusModel
+///     DELETE /v1/cluster/machines/ID  ClusterMachineModel
 ///     POST   /v1/cluster/leave        ClusterStatusModel
 ///     POST   /v1/leases/NAME          LeaseRequestModel -> LeaseModel
 ///     GET    /v1/names                [NameModel]
@@ -113,6 +114,10 @@ package struct Routes: Sendable {
             try require("POST", request)
             try await control.leaveCluster()
             return APIResponse(await control.clusterStatus())
+        case ("cluster", 4) where parts[2] == "machines":
+            try require("DELETE", request)
+            return APIResponse(
+                ClusterMachineModel(name: try await control.removeFromCluster(parts[3])))
         case ("leases", 3):
             try require("POST", request)
             return APIResponse(

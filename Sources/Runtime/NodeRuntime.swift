@@ -421,21 +421,6 @@ package actor NodeRuntime {
         endWatches()
     }
 
-    /// Begins to leave the datastore for good.
-    package func leaveCluster() throws(ClusterLeaveProblem) {
-        let now = SystemClock.now()
-        var actions: [NodeAction] = []
-        var problem: ClusterLeaveProblem?
-        do throws(ClusterLeaveProblem) {
-            try node.leaveCluster(at: now, into: &actions)
-        } catch {
-            problem = error
-        }
-        carryOut(actions, at: now)
-        publish()
-        if let problem { throw problem }
-    }
-
     /// Says goodbye and ends the loop a moment later, so that the goodbyes are on the wire.
     package func leave() {
         guard stopAt == nil else { return }

@@ -6,7 +6,7 @@ struct ClusterCommand: AsyncParsableCommand {
         commandName: "cluster", abstract: "The founding and the datastore.",
         subcommands: [
             Status.self, Explain.self, Init.self, Takeover.self, Reset.self, Leave.self,
-            Kubeconfig.self, MayStart.self,
+            Remove.self, Kubeconfig.self, MayStart.self,
         ], defaultSubcommand: Status.self)
 
     struct Status: AsyncParsableCommand {

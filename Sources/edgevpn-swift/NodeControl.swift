@@ -94,6 +94,22 @@ struct NodeControl: ControlHandle {
         }
     }
 
+    func removeFromCluster(_ machine: String) async throws(ControlFailure) -> String {
+        do throws(ClusterRemoveProblem) {
+            return try await runtime.removeFromCluster(machine)
+        } catch {
+            let (kind, fix): (ControlFailure.Kind, String) =
+                switch error {
+                case .notServing: (.unavailable, "ask a server that is healthy")
+                case .unknown: (.notFound, "`edgevpn-swift cluster status` lists them")
+                case .ambiguous: (.invalid, "give the whole name")
+                case .itself: (.refused, "say `edgevpn-swift cluster leave`")
+                case .alive: (.refused, "say `edgevpn-swift cluster leave` there, or stop it")
+                }
+            throw ControlFailure(kind, error.text, fix: fix)
+        }
+    }
+
     func lease(_ name: String, _ request: LeaseRequestModel) async throws(ControlFailure)
         -> LeaseModel
     {

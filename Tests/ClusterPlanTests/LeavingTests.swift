@@ -51,6 +51,55 @@ import Testing
         #expect(mesh.view(0).phase == .ready)
     }
 
+    private func remove(
+        _ mesh: inout SimulatedMesh, _ name: String, at server: Int
+    ) -> ClusterRemoveProblem? {
+        var problem: ClusterRemoveProblem? = .notServing
+        mesh.apply(server) { coordinator, now, random, actions in
+            do throws(ClusterRemoveProblem) {
+                _ = try coordinator.remove(
+                    machine: name, at: now, random: &random, into: &actions)
+                problem = nil
+            } catch {
+                problem = error
+            }
+        }
+        return problem
+    }
+
+    /// A machine that waited for a server's place gets that of the dead one, under another name.
+    @Test(arguments: 1...20)
+    func theDeadGiveTheirPlacesUpWhenAnOperatorSaysSo(seed: Int) {
+        var mesh = SimulatedMesh(
+            roles: [.auto, .auto, .auto, .server, .agent], seed: UInt64(seed))
+        mesh.crash(3)
+        mesh.foundByNode0()
+        #expect(mesh.run(for: .seconds(600)) { $0.isComplete(servers: 3, agents: 1) })
+        #expect(remove(&mesh, "n2", at: 1) == .alive(mesh.name(2)))
+        #expect(remove(&mesh, "n1", at: 1) == .itself)
+        #expect(remove(&mesh, "n3", at: 1) == .unknown)
+        #expect(remove(&mesh, "", at: 1) == .unknown)
+        #expect(remove(&mesh, "n0", at: 4) == .notServing)
+
+        for index in [2, 4] { mesh.crash(index, withProcess: true) }
+        mesh.restart(3)
+        let waits = mesh.run(for: .seconds(120)) { _ in false }
+        #expect(!waits && mesh.store.members.count == 3 && mesh.view(3).role == nil)
+        #expect(remove(&mesh, mesh.name(2), at: 1) == nil)
+        #expect(remove(&mesh, "n4", at: 1) == nil)
+        let replaced = mesh.run(for: .seconds(600)) { $0.isComplete(servers: 3, agents: 0) }
+        #expect(replaced, "\(mesh.story)")
+        #expect(mesh.view(3).role == .server)
+        #expect(remove(&mesh, "n2", at: 1) == .unknown)
+
+        // The dead one comes back after all: its place is gone, and it becomes an agent.
+        mesh.restart(2)
+        let back = mesh.run(for: .seconds(900)) { $0.isComplete(servers: 3, agents: 1) }
+        #expect(back, "\(mesh.story)")
+        #expect(mesh.view(2).role == .agent)
+        #expect(mesh.violations == [])
+    }
+
     @Test func aForeignDatastoreAlarmsEverybodyAndIsForgottenWhenItIsGone() {
         var mesh = SimulatedMesh(roles: [.auto, .auto])
         let foreign = Bytes32(word0: 0xBAD, word1: 0, word2: 0, word3: 0)

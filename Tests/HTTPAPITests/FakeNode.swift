@@ -40,6 +40,13 @@ actor FakeNode: ControlHandle {
         throw ControlFailure(.refused, "this is the only server", fix: "add another one")
     }
 
+    func removeFromCluster(_ machine: String) throws(ControlFailure) -> String {
+        guard machine != "b" else {
+            throw ControlFailure(.refused, "b is alive", fix: "stop it")
+        }
+        return "\(machine)-abcdef"
+    }
+
     func lease(_ name: String, _ request: LeaseRequestModel) -> LeaseModel {
         LeaseModel(state: .held, number: 7, validMs: 9_000, reason: "\(name) \(request.session)")
     }

@@ -44,6 +44,10 @@ struct ServerTests {
                 await #expect(throws: APIClientFailure.self) {
                     try await client.clusterOrder(ClusterOrderModel(order: .takeover))
                 }
+                #expect(try await client.removeFromCluster("c d").name == "c d-abcdef")
+                await #expect(throws: APIClientFailure.self) {
+                    try await client.removeFromCluster("b")
+                }
                 let lease = try await client.lease("a b", LeaseRequestModel(session: "ff"))
                 #expect(lease.number == 7 && lease.reason == "a b ff")
                 #expect(try await client.names().first?.name == "a.mesh.internal")
@@ -226,6 +230,7 @@ struct ServerTests {
                 #expect(read.hasPrefix("200 "), "\(read)")
                 for words in [
                     ["-X", "DELETE", "/v1/ledger/users/x"], ["-d", "{}", "/v1/cluster"],
+                    ["-X", "DELETE", "/v1/cluster/machines/x"],
                     ["-X", "PUT", "-d", "{\"value\": \"x\"}", "/v1/ledger/users/x"],
                 ] {
                     let refused = try await asNobody(path, words)

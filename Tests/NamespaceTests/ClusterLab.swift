@@ -55,8 +55,10 @@ final class ClusterLab {
         for (index, host) in hosts.enumerated() {
             try await host.ip("address add 172.31.78.\(index + 1)/24 dev eth0")
         }
+        adminKey = "\(lab.directory)/admin.key"
         let made = try LabProcess.start(
-            [try Lab.binary(), "token", "new", "--dht", "off"] + policy, in: lab.directory)
+            [try Lab.binary(), "token", "new", "--dht", "off", "--admin-key", adminKey] + policy,
+            in: lab.directory)
         let lines = try await made.succeed(within: .seconds(20)).split(separator: "\n")
         let token = try #require(lines.first { $0.hasPrefix("evpn1") })
         tokenFile = try lab.file("token", String(token))
@@ -73,6 +75,8 @@ final class ClusterLab {
     let hub: LabHost
     let token: String
     private let tokenFile: String
+    /// The file with the mesh's root key.
+    let adminKey: String
 
     /// Ends everything in the namespaces and removes the nodes' directories.
     func clear() async throws {

@@ -8,7 +8,7 @@ struct ClusterSecrets {
 
     /// Reads the secrets of every machine from where they belong.
     init(_ cluster: ClusterLab) throws {
-        try addToken(cluster.token)
+        try addMesh(cluster)
         for node in cluster.nodes {
             let identity = try Data(contentsOf: URL(filePath: "\(node.state)/identity"))
             // docs/protocols: a frame of 52 bytes, then the seed and the tunnel secret.
@@ -35,7 +35,7 @@ struct ClusterSecrets {
 
     /// The same for machines with K3s.
     init(k3s cluster: ClusterLab) throws {
-        try addToken(cluster.token)
+        try addMesh(cluster)
         for node in cluster.nodes {
             let identity = try Data(contentsOf: URL(filePath: "\(node.state)/identity"))
             try #require(identity.count == 52 + 64)
@@ -47,6 +47,12 @@ struct ClusterSecrets {
                     continue
                 }
                 addText("\(name) of \(node.name)", secret.trimmingCharacters(in: .newlines))
+            }
+            let encoded = node.text(of: node.kubeconfig).split(separator: "\n")
+                .first { $0.contains("client-key-data:") }?.split(separator: " ").last
+            if let pem = encoded.flatMap({ Data(base64Encoded: String($0)) }) {
+                let lines = String(decoding: pem, as: UTF8.self).split(separator: "\n")
+                addText("the key of the administrator on \(node.name)", String(lines[1]))
             }
             let tls = "\(node.k3sData)/server/tls"
             for name in ["server-ca", "client-ca", "etcd/server-ca", "etcd/peer-ca"] {
@@ -60,7 +66,7 @@ struct ClusterSecrets {
         serverSecrets = patterns.filter {
             $0.name.hasPrefix("server-token") || $0.name.hasPrefix("the key of")
         }
-        try #require(serverSecrets.count >= 15, "three servers, a token and four keys each")
+        try #require(serverSecrets.count >= 18, "three servers, a token and five keys each")
     }
 
     /// A secret that is text, in pieces, so that a part of it is a leak, too.
@@ -83,15 +89,23 @@ struct ClusterSecrets {
         }
     }
 
-    /// docs/protocols/token.md has the layout.
+    /// What the mesh rests on; docs/protocols/token.md has the layout of both.
+    private mutating func addMesh(_ cluster: ClusterLab) throws {
+        try addToken(cluster.token)
+        let line = try String(contentsOfFile: cluster.adminKey, encoding: .utf8)
+        let text = line.trimmingCharacters(in: .newlines).dropFirst("evpnadmin1".count)
+        let layout = try #require(Data(base64URL: String(text)))
+        try #require(layout.count == 53)
+        add("the mesh's root key", layout[17..<49])
+        patterns.append(("the mesh's root key as text", Data(text.dropFirst(24).prefix(24).utf8)))
+    }
+
     private mutating func addToken(_ token: String) throws {
         let text = Array(token.dropFirst("evpn1".count))
         for start in stride(from: 0, to: text.count - 24, by: 12) {
             patterns.append(("the token", Data(String(text[start..<start + 24]).utf8)))
         }
-        let base64 = String(text).replacing("-", with: "+").replacing("_", with: "/")
-        let padding = String(repeating: "=", count: (4 - base64.count % 4) % 4)
-        let layout = try #require(Data(base64Encoded: base64 + padding))
+        let layout = try #require(Data(base64URL: String(text)))
         let name = Int(layout[117])
         let issuers = 118 + name + 9
         try #require(layout[issuers - 1] == 0 && layout[issuers] == 2, "no hints, two issuers")
@@ -116,29 +130,52 @@ struct ClusterSecrets {
         patterns.filter { content.range(of: $0.bytes) != nil }.map(\.name)
     }
 
-    /// What a core file of the daemon would hold: no secret of another machine, and on an agent none
-    /// that only servers have.
+    /// What core files would hold: the daemon's no secret of another machine and never the root key,
+    /// those of other processes nothing of the mesh, those of supervisors nothing at all, and on an
+    /// agent none that only servers have.
     func expectOwnersOnlyInMemory(of cluster: ClusterLab, agents: [ClusterNode]) throws {
         try #require(!serverSecrets.isEmpty)
         // In memory secrets are as they are, or as their text.
         let plain = patterns.filter { !$0.name.contains(" in ") }
+        let ownProgram = try Lab.binary()
+        var supervisors = 0
         for node in cluster.nodes {
-            let process = try #require(node.daemon).identifier
-            let memory = try ProcessMemory(of: process)
-            let found = memory.names(of: plain)
-            // Guards the guard: its own seed is there.
-            #expect(found.contains("\(node.name)'s signing seed"), "\(memory.size) bytes read")
-            let foreign = found.filter { name in
-                cluster.nodes.contains { other in
-                    other !== node && (name.hasPrefix("\(other.name)'s "))
+            let daemon = try #require(node.daemon).identifier
+            for process in node.processes() {
+                let program = ProcessMemory.program(of: process)
+                let memory = try ProcessMemory(of: process)
+                let found = memory.names(of: plain)
+                let place = "in the memory of \(program ?? "?") on \(node.name)"
+                if process == daemon {
+                    // Guards the guard: its own seed is there.
+                    #expect(
+                        found.contains("\(node.name)'s signing seed"), "\(memory.size) bytes read")
+                } else if program == ownProgram {
+                    supervisors += 1
+                    #expect(found == [], "\(place)")
+                } else {
+                    #expect(found.filter { isOfTheMesh($0) } == [], "\(place)")
+                }
+                let foreign = found.filter { name in
+                    name.hasPrefix("the mesh's root key")
+                        || cluster.nodes.contains { other in
+                            other !== node && name.hasPrefix("\(other.name)'s ")
+                        }
+                }
+                #expect(foreign == [], "\(place)")
+                if agents.contains(where: { $0 === node }) {
+                    #expect(memory.names(of: serverSecrets) == [], "\(place), an agent")
                 }
             }
-            #expect(foreign == [], "in the memory of \(node.name)")
-            if agents.contains(where: { $0 === node }) {
-                let kept = memory.names(of: serverSecrets)
-                #expect(kept == [], "in the memory of \(node.name), an agent")
-            }
         }
+        #expect(supervisors >= cluster.nodes.count - agents.count)
+    }
+
+    /// Whether a datastore has nothing to do with it.
+    private func isOfTheMesh(_ name: String) -> Bool {
+        ["the token", "the discovery", "the admission", "the voter", "the member", "the mesh's"]
+            .contains { name.hasPrefix($0) }
+            || name.hasSuffix("'s signing seed") || name.hasSuffix("'s tunnel secret")
     }
 
     /// Looks wherever another user or machine could read.
@@ -189,5 +226,14 @@ struct ClusterSecrets {
             let mode = attributes[.posixPermissions] as? Int ?? 0o777
             #expect(mode & 0o077 == 0, "\(path)/\(name) has mode \(String(mode, radix: 8))")
         }
+    }
+}
+
+extension Data {
+    /// Base64 with the URL's letters, with or without padding.
+    fileprivate init?(base64URL text: String) {
+        let usual = text.replacing("-", with: "+").replacing("_", with: "/")
+        let padding = String(repeating: "=", count: (4 - usual.count % 4) % 4)
+        self.init(base64Encoded: usual + padding)
     }
 }

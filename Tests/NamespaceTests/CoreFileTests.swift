@@ -10,8 +10,8 @@ import Testing
             // The user gets to the program and to its files, and to nothing else here.
             #expect(chmod(lab.directory, 0o711) == 0)
             let program = "\(lab.directory)/program"
-            try FileManager.default.copyItem(atPath: try Lab.binary(), toPath: program)
-            #expect(chmod(program, 0o755) == 0)
+            // Written by this process, it would be busy in whatever another test starts meanwhile.
+            try await host.run(["install", "-m", "755", try Lab.binary(), program])
             let own = "\(lab.directory)/own"
             try FileManager.default.createDirectory(
                 atPath: own, withIntermediateDirectories: false)
@@ -40,6 +40,42 @@ import Testing
                 "/proc/\(daemon.identifier)/environ",
             ])
             #expect(peeked.status != 0)
+        }
+    }
+
+    /// A daemon that is allowed cores of any size dies by a signal that leaves one.
+    @Test func aDyingDaemonLeavesNone() async throws {
+        try await withLab { lab in
+            let host = try await lab.host("a")
+            let program = try Lab.binary()
+            let token = try await host.run([program, "token", "new", "--nodes", "1"])
+            let line = try #require(token.split(separator: "\n").first { $0.hasPrefix("evpn1") })
+            let file = try lab.file("token", String(line))
+            let state = "\(lab.directory)/state"
+            defer { try? FileManager.default.removeItem(atPath: state) }
+            let allowed = [
+                "sh", "-c", "cd \(lab.directory) && ulimit -c unlimited && exec \"$@\"", "-",
+            ]
+            let daemon = try host.start(
+                allowed + [
+                    program, "up", "--token-file", file, "--state-dir", state, "--interface",
+                    "none", "--dns", "off", "--dht", "off", "--no-mdns", "--api",
+                    "unix:\(lab.directory)/api",
+                ])
+            try await eventually("the node answers\n\(daemon.output)") {
+                FileManager.default.fileExists(atPath: "\(lab.directory)/api")
+            }
+            // Guards the guard: another program leaves one.
+            let other = try host.start(allowed + ["sleep", "60"])
+            try await eventually("it sleeps") {
+                ProcessMemory.program(of: other.identifier)?.hasSuffix("/sleep") ?? false
+            }
+            for process in [daemon, other] {
+                process.send(SIGABRT)
+                #expect(try await process.end(within: .seconds(20)) == 128 + SIGABRT)
+            }
+            #expect(other.leftCore && !daemon.leftCore)
+            #expect(!daemon.output.contains("rashed"), "\(daemon.output)")
         }
     }
 }

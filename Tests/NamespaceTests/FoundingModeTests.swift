@@ -9,10 +9,8 @@ import Testing
 @Suite(.serialized) struct FoundingModeTests {
     /// Voters that the admin key names found; a reset with it ends what they founded, everywhere.
     @Test func namedVotersFoundAndTheAdminKeyEndsIt() async throws {
-        let key = "/tmp/evlab-admin-key-\(ProcessInfo.processInfo.processIdentifier)"
-        defer { try? FileManager.default.removeItem(atPath: key) }
         try await withClusterLab(
-            count: 3, policy: ["--nodes", "3", "--genesis", "voters", "--admin-key", key]
+            count: 3, policy: ["--nodes", "3", "--genesis", "voters"]
         ) { cluster in
             // Without a name nobody votes.
             try await cluster.start(cluster.nodes)
@@ -26,7 +24,7 @@ import Testing
             var token = cluster.token
             for node in cluster.nodes {
                 let id = try #require(try await node.status()).node.id
-                token = try await cluster.named(voter: id, in: token, by: key)
+                token = try await cluster.named(voter: id, in: token)
                 node.daemon?.send(SIGTERM)
                 try await node.daemon?.end(within: .seconds(10))
             }
@@ -37,13 +35,13 @@ import Testing
             let node = cluster.nodes[1]
             let story = try await node.ask(["cluster", "explain"])
             #expect(story.output.contains("This is final"), "\(story.output)")
-            let hasty = try await node.ask(["cluster", "reset", "--admin-key", key])
+            let hasty = try await node.ask(["cluster", "reset", "--admin-key", cluster.adminKey])
             #expect(hasty.status == 3 && node.datastore() != nil, "\(hasty.output)")
             #expect(try await node.ask(["cluster", "takeover"]).status == 3)
             #expect(try await node.ask(["cluster", "init"]).status == 3)
 
             let reset = try await node.ask([
-                "cluster", "reset", "--admin-key", key, "--even-if-ready",
+                "cluster", "reset", "--admin-key", cluster.adminKey, "--even-if-ready",
             ])
             #expect(reset.status == 0, "\(reset.output)")
             try await eventually("no machine runs the old datastore", within: .seconds(60)) {
@@ -75,13 +73,15 @@ import Testing
 }
 
 extension ClusterLab {
-    fileprivate func named(voter id: String, in token: String, by key: String) async throws
+    /// The token with the admin key's word that this machine may vote.
+    func named(voter id: String, in token: String) async throws
         -> String
     {
         let file = try lab.file("token.part", token)
         let made = try LabProcess.start(
             [
-                try Lab.binary(), "token", "voter", id, "--admin-key", key, "--token-file", file,
+                try Lab.binary(), "token", "voter", id, "--admin-key", adminKey, "--token-file",
+                file,
             ], in: lab.directory)
         let lines = try await made.succeed(within: .seconds(20)).split(separator: "\n")
         return String(try #require(lines.first { $0.hasPrefix("evpn1") }))

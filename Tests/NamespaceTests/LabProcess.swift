@@ -8,6 +8,7 @@ final class LabProcess: Sendable {
     private let command: String
     private let outputPath: String
     private let status = Mutex<Int32?>(nil)
+    private let core = Atomic<Bool>(false)
 
     /// For programs that are looked up.
     static let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -72,12 +73,16 @@ final class LabProcess: Sendable {
                 var raw: Int32 = 0
                 if waitpid(identifier, &raw, WNOHANG) == identifier {
                     let signal = raw & 0x7F
+                    core.store(signal != 0 && raw & 0x80 != 0, ordering: .relaxed)
                     known = signal == 0 ? raw >> 8 & 0xFF : 128 + signal
                 }
             }
             return known
         }
     }
+
+    /// Whether the kernel wrote the memory of the program, which has ended, to a file (wait(2)).
+    var leftCore: Bool { core.load(ordering: .relaxed) }
 
     func send(_ signal: Int32) {
         // A child that was waited for may have passed its number on.

@@ -1,5 +1,5 @@
-// Three machines on one switch, each given the token in another way, and everything that anybody
-// could read of them.
+// Four machines on one switch, each given the token in another way and the last one with its API on a
+// TCP port, and everything that anybody could read of them.
 
 import Foundation
 import Testing
@@ -8,7 +8,8 @@ extension MeshTests {
     @Suite struct SecretTests {
         @Test func noSecretIsInLogsProcessesOrAnswers() async throws {
             try await withMesh { mesh in
-                let machines = try await mesh.lan(["anna", "bert", "carl"])
+                let machines = try await mesh.lan(["anna", "bert", "carl", "dora"])
+                let dora = TCPMachine(machine: machines[3])
                 let program = try Lab.binary()
                 var processes: [LabProcess] = []
                 for (machine, way) in zip(machines, 0...) {
@@ -18,17 +19,19 @@ extension MeshTests {
                         switch way {
                         case 0: [program, "up", "--token", mesh.token] + rest
                         case 1: ["env", "EDGEVPN_TOKEN=\(mesh.token)", program, "up"] + rest
-                        default: usual
+                        case 2: usual
+                        default: usual + ["--api", dora.api]
                         }
                     processes.append(try machine.host.start(command))
                 }
-                for (machine, process) in zip(machines, processes) {
+                for (machine, process) in zip(machines.dropLast(), processes) {
                     try await machine.answers(process)
                 }
-                for machine in machines {
+                try await dora.answers(processes[3])
+                for machine in machines.dropLast() {
                     for other in machines where other.name != machine.name {
                         try await machine.sees(other, "alive")
-                        try await machine.reaches(other)
+                        if other.name != "dora" { try await machine.reaches(other) }
                     }
                 }
 
@@ -41,6 +44,10 @@ extension MeshTests {
                     secrets["\(machine.name)'s signing seed"] = identity[52..<84]
                     secrets["\(machine.name)'s tunnel secret"] = identity[84..<116]
                 }
+
+                let bearer = try String(
+                    contentsOfFile: "\(machines[3].state)/api-token", encoding: .utf8)
+                secrets["dora's API token"] = Data(bearer.utf8.prefix(64))
 
                 var places: [String: Data] = [:]
                 for (machine, process) in zip(machines, processes) {
@@ -55,11 +62,24 @@ extension MeshTests {
                         ["cluster", "status"], ["ping", machines[0].name, "--count", "1"],
                     ] {
                         for words in [words, words + ["--json"]] {
-                            let answer = try await machine.ask(words).output
+                            let answer =
+                                machine.name == "dora"
+                                ? try await dora.ask(words) : try await machine.ask(words).output
                             #expect(!answer.isEmpty)
                             places["\(machine.name): \(words)"] = Data(answer.utf8)
                         }
                     }
+                }
+                // What core files would hold of the others.
+                for (machine, process) in zip(machines, processes) {
+                    let memory = try ProcessMemory(of: process.identifier)
+                    let found = memory.names(of: secrets.map { ($0.key, $0.value) })
+                    #expect(found.contains("\(machine.name)'s signing seed"))
+                    let foreign = found.filter {
+                        $0.contains("'s ") && !$0.hasPrefix("\(machine.name)'s ")
+                            && !$0.contains("issuer")
+                    }
+                    #expect(foreign == [], "in the memory of \(machine.name)")
                 }
                 for (machine, process) in zip(machines, processes) {
                     process.send(SIGTERM)
@@ -83,6 +103,34 @@ extension MeshTests {
                     }
                 }
             }
+        }
+    }
+}
+
+/// A machine whose API is on a TCP port.
+private struct TCPMachine {
+    let machine: MeshMachine
+    let api = "127.0.0.1:7380"
+
+    func ask(_ words: [String]) async throws -> String {
+        let answer = try await machine.host.attempt(
+            [
+                "env", "EDGEVPN_API_TOKEN_FILE=\(machine.state)/api-token", try Lab.binary(),
+            ] + words + ["--api", api])
+        #expect(answer.status == 0, "\(words): \(answer.output)")
+        return answer.output
+    }
+
+    func answers(_ process: LabProcess) async throws {
+        try await eventually("\(machine.name) answers\n\(process.output)") {
+            guard FileManager.default.fileExists(atPath: "\(machine.state)/api-token") else {
+                return false
+            }
+            let answer = try await machine.host.attempt([
+                "env", "EDGEVPN_API_TOKEN_FILE=\(machine.state)/api-token", try Lab.binary(),
+                "status", "--json", "--api", api,
+            ])
+            return answer.status == 0
         }
     }
 }

@@ -5,7 +5,12 @@ import Testing
 struct ProcessMemory {
     private var regions: [Data] = []
 
-    /// Reads all memory that the process can write or has read from elsewhere than a file.
+    /// The file that the process runs.
+    static func program(of process: Int32) -> String? {
+        try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(process)/exe")
+    }
+
+    /// Reads all memory that the process can write or that is of no file.
     init(of process: Int32) throws {
         let maps = try #require(Lab.contents(of: "/proc/\(process)/maps"))
         let descriptor = open("/proc/\(process)/mem", O_RDONLY | O_CLOEXEC)
@@ -13,9 +18,10 @@ struct ProcessMemory {
         defer { close(descriptor) }
         for line in maps.split(separator: "\n") {
             let words = line.split(separator: " ", omittingEmptySubsequences: true)
-            guard words.count >= 5, words[1].hasPrefix("rw"), words.last != "[vvar]" else {
-                continue
-            }
+            // Addresses, rights, offset, device and inode, and mostly a name.
+            guard words.count >= 5, words[1].hasPrefix("rw") || words[4] == "0",
+                words[1].hasPrefix("r"), words.count < 6 || !words[5].hasPrefix("[v")
+            else { continue }
             let ends = words[0].split(separator: "-").compactMap { UInt64($0, radix: 16) }
             guard ends.count == 2 else { continue }
             regions.append(ProcessMemory.read(descriptor, from: ends[0], to: ends[1]))

@@ -35,22 +35,41 @@ extension Lab {
 
     /// Our packet engine with fixed keys, no control, and copying in the place of encryption.
     func nullEngine() throws -> Candidate {
+        try engine("null", suite: "null cipher", device: "null0", network: 5)
+    }
+
+    /// Our packet engine with fixed keys and no control.
+    func bareEngine() throws -> Candidate {
+        var candidate = try engine(
+            "aes-256-gcm", suite: "aes-256-gcm", device: "aes0", network: 6)
+        candidate.probes = [.pings]
+        return candidate
+    }
+
+    private func engine(_ cipher: String, suite: String, device: String, network: Int) throws
+        -> Candidate
+    {
         var processes: [Int32] = []
+        let port = 7100 + network
         for side in Side.allCases {
             let words = [
-                tools, "tunnel", "null", "null0", "7105", "\(side.other.outer):7105",
-                "10.211.5.\(side.number)", "10.211.5.\(side.other.number)",
+                tools, "tunnel", cipher, device, "\(port)", "\(side.other.outer):\(port)",
+                "10.211.\(network).\(side.number)", "10.211.\(network).\(side.other.number)",
             ]
-            processes.append(try start(inside(side, words), log: "null-\(side.rawValue)"))
+            processes.append(try start(inside(side, words), log: "\(device)-\(side.rawValue)"))
         }
         for side in Side.allCases {
-            try waitForDevice("null0", side)
+            try waitForDevice(device, side)
             let prefix = ["ip", "-n", space(side)]
-            try execute(prefix + ["address", "add", "10.211.5.\(side.number)/24", "dev", "null0"])
-            try execute(prefix + ["link", "set", "null0", "mtu", "1420", "up"])
+            try execute(
+                prefix + [
+                    "address", "add", "10.211.\(network).\(side.number)/24", "dev", device,
+                ])
+            try execute(prefix + ["link", "set", device, "mtu", "1420", "up"])
         }
         return Candidate(
-            name: "our engine", suite: "null cipher", target: "10.211.5.2", processes: processes)
+            name: "our engine", suite: suite, target: "10.211.\(network).2",
+            processes: processes)
     }
 
     func waitForDevice(_ name: String, _ side: Side) throws {

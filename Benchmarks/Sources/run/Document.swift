@@ -43,6 +43,12 @@ extension Report {
             the rest costs. In percent of it:
 
             \(limits())
+            ## What control costs
+
+            The mesh beside its own packet engine with fixed keys, without a node: no handshakes, no
+            membership, no ledger.
+
+            \(control())
             ## Through a relay
 
             Two members that reach each other only through a third, `--relay unlimited`; all three
@@ -79,13 +85,13 @@ extension Report {
               second counts user and system time of the candidate's two processes, so they disturb it
               less.
             - The 64 bytes of UDP are payload. The sender gives the kernel bursts, one a millisecond,
-              64 datagrams per system call, and leaves out what it has no time for. The receiver has
+              64 datagrams per system call on a connected socket, and leaves out what it has no time for. The receiver has
               a large buffer and takes datagrams one by one, without the kernel's receive offload.
               (iperf3 in their place loses most in its own socket, whose buffer holds less than one
               turn of the sender.) Compare what is delivered; where the sender is slowed down, it
               sends less. Loss at an equal rate has rows of its own.
             - With two CPUs, a's end and the sender are on one and b's end and the receiver on the
-              other.
+              other. More than the sender can give over the bare wire cannot be seen there.
             - Other tunnels and floods of handshakes have a turn in every second round only.
             - Bogus initiations have the right type and a right mac1, as from somebody who knows the
               public key. The flow beside them shares the CPU with the generator.

@@ -37,6 +37,8 @@ struct Report {
     let columns: [Column]
     /// Our mesh through a relay.
     let relayed: Column?
+    /// Our engine with the mesh's cipher.
+    let bareEngine: Column?
     /// Other tunnels that are installed, and why the rest is missing.
     let others: [Column]
     let missing: [String]
@@ -86,14 +88,28 @@ struct Report {
     }
 
     func relay() -> String {
-        guard let relayed else { return "Not measured.\n" }
-        let metrics: [Metric] = [.forward, .reverse, .pingMedian, .pingTail]
-        var lines = header([mesh.title, relayed.title, "relayed, % of direct"])
+        beside(relayed, "relayed, % of direct") { ($0, mesh) }
+    }
+
+    func control() -> String {
+        beside(bareEngine, "the mesh, % of its engine") { (mesh, $0) }
+    }
+
+    /// Our mesh, another column, and one of them in percent of the other.
+    private func beside(
+        _ other: Column?, _ title: String, _ parts: (Column) -> (part: Column, whole: Column)
+    ) -> String {
+        guard let other else { return "Not measured.\n" }
+        let metrics: [Metric] = [
+            .forward, .forwardWork, .reverse, .reverseWork, .pingMedian, .pingTail,
+        ]
+        var lines = header([mesh.title, other.title, title])
         for metric in metrics {
+            let (part, whole) = parts(other)
             lines.append(
                 row(
-                    [metric.label] + cells(metric, [mesh, relayed])
-                        + [share(metric, of: relayed, in: mesh)]))
+                    [metric.label] + cells(metric, [mesh, other])
+                        + [share(metric, of: part, in: whole)]))
         }
         return lines.joined(separator: "\n") + "\n"
     }
@@ -126,7 +142,7 @@ struct Report {
 
     /// How disturbed the machine was.
     func disturbance() -> String {
-        let all = columns + others + (relayed.map { [$0] } ?? [])
+        let all = columns + others + [relayed, bareEngine].compactMap(\.self)
         let samples = all.flatMap(\.samples)
         let loads = samples.map(\.load)
         let worst = samples.map(\.steal).max() ?? 0

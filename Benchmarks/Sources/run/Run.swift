@@ -107,7 +107,7 @@ extension Lab {
                 missing.append("\(name): not installed.")
             }
         }
-        let all = candidates + [relayed] + others
+        let all = candidates + [relayed, try bareEngine()] + others
         for candidate in all { try waitUntilReachable(candidate) }
         var columns = zip(all, idle(all, seconds: Report.idleSeconds)).map {
             Column(candidate: $0, once: $1)
@@ -116,7 +116,7 @@ extension Lab {
             for index in columns.indices {
                 // Other tunnels and floods take turns every second round: time is short.
                 let isFull = round % 2 == 1
-                if index > candidates.count, !isFull { continue }
+                if index > candidates.count + 1, !isFull { continue }
                 let note = try take(&columns[index], seconds: seconds, isFull: isFull)
                 print("round \(round) of \(rounds), \(columns[index].candidate.name): \(note)")
             }
@@ -131,7 +131,8 @@ extension Lab {
             inside(.a, ["sysctl", "-n", "net.ipv4.tcp_congestion_control"]))
         return Report(
             columns: Array(columns.prefix(candidates.count)), relayed: columns[candidates.count],
-            others: Array(columns.dropFirst(candidates.count + 1)), missing: missing,
+            bareEngine: columns[candidates.count + 1],
+            others: Array(columns.dropFirst(candidates.count + 2)), missing: missing,
             facts: try facts(programs), processor: processor, seconds: seconds,
             congestionControl: control.output.firstLine)
     }

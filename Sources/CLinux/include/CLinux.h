@@ -108,7 +108,9 @@ int clinux_random(void *bytes, size_t count);
 int clinux_pipe(int ends[2]);
 
 /* From now on the kernel writes no core file of this process, and other processes of its user cannot
-   look into its memory (prctl(2), PR_SET_DUMPABLE). Programs that it starts are not affected. */
+   look into its memory (prctl(2), PR_SET_DUMPABLE). A crash ends it at once: Swift's runtime, where it
+   finds its backtracer, would first print registers and what they point at, and take its time.
+   Programs that it starts are not affected. */
 void clinux_forbid_core(void);
 
 /* Files over files; both return 0 or a negative errno. */
