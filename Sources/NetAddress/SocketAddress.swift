@@ -14,6 +14,14 @@ public struct SocketAddress: Hashable, Sendable {
     }
 }
 
+/// By address, port, interface.
+extension SocketAddress: Comparable {
+    public static func < (lhs: SocketAddress, rhs: SocketAddress) -> Bool {
+        if lhs.ip != rhs.ip { return lhs.ip < rhs.ip }
+        return (lhs.port, lhs.scope) < (rhs.port, rhs.scope)
+    }
+}
+
 extension SocketAddress: CustomStringConvertible {
     /// `10.0.0.1:51820`, `[fd00::1]:51820` or `[fe80::1%3]:51820`.
     public var description: String {

@@ -109,7 +109,7 @@ extension PathFinder {
             path.nextCheck = now + Self.eagerCheck
             path.nextRelayRequest = min(path.nextRelayRequest, now)
             peers[node] = path
-            for address in path.ways.keys.sorted(by: { $0.description < $1.description })
+            for address in path.ways.keys.sorted()
             where path.ways[address]?.isLive(at: now) == true {
                 probe(node, at: address, now: now, random: &random, into: &actions)
             }
@@ -221,7 +221,7 @@ extension PathFinder {
                 return false
             }
             return now - (way.lastPing ?? .zero) >= interval
-        }.keys.sorted { $0.description < $1.description }
+        }.keys.sorted()
     }
 
     /// Sends one probe; an answer makes the way live.

@@ -91,7 +91,7 @@ extension PathFinder {
         guard !members.isEmpty else { return }
         if now - (search.lastKnock ?? .zero) >= StreamSearch.relapse {
             search.lastKnock = now
-            for address in members.sorted(by: { $0.description < $1.description }) {
+            for address in members.sorted() {
                 addContact(address, source: .lan, at: now)
             }
         }
@@ -117,7 +117,7 @@ extension PathFinder {
     private var dials: [Dial] {
         let known = contacts.filter { !$0.key.isStandIn }.sorted {
             $0.value.source == $1.value.source
-                ? $0.key.description < $1.key.description : $0.value.source > $1.value.source
+                ? $0.key < $1.key : $0.value.source > $1.value.source
         }
         // Private addresses of another network lead nowhere, unless the user knows better.
         var addresses = known.filter { !$0.key.ip.isPrivate || $0.value.source == .configured }

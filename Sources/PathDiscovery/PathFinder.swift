@@ -68,7 +68,7 @@ package struct PathFinder {
     }
 
     package func fingerprint(into fingerprint: inout Fingerprint) {
-        for (address, contact) in contacts.sorted(by: { $0.key.description < $1.key.description }) {
+        for (address, contact) in contacts.sorted(by: { $0.key < $1.key }) {
             fingerprint.mix(address.description)
             fingerprint.mix(contact.attempts)
             fingerprint.mix(contact.nextAttempt)
@@ -85,7 +85,7 @@ package struct PathFinder {
             fingerprint.mix(path.failedPunches)
             for candidate in path.candidates { fingerprint.mix(candidate.description) }
             for (address, way) in path.ways.sorted(by: {
-                $0.key.description < $1.key.description
+                $0.key < $1.key
             }) {
                 fingerprint.mix(address.description)
                 way.fingerprint(into: &fingerprint)
@@ -95,11 +95,11 @@ package struct PathFinder {
         }
         fingerprint.mix(messageCounter)
         relays.fingerprint(into: &fingerprint)
-        for address in ownChannels.keys.sorted(by: { $0.description < $1.description }) {
+        for address in ownChannels.keys.sorted() {
             fingerprint.mix(address.description)
         }
         for seen in observations { fingerprint.mix(seen.address.description) }
-        for address in sideWays.keys.sorted(by: { $0.description < $1.description }) {
+        for address in sideWays.keys.sorted() {
             fingerprint.mix(address.description)
         }
         for door in doors.keys.sorted() { fingerprint.mix(UInt64(door)) }
@@ -155,7 +155,7 @@ package struct PathFinder {
     ) {
         noticeSuspension(at: now, random: &random, into: &actions)
         let due = contacts.filter { $0.value.nextAttempt <= now }.keys
-        for address in due.sorted(by: { $0.description < $1.description }) {
+        for address in due.sorted() {
             knock(at: address, now: now, random: &random, into: &actions)
         }
         runChecks(at: now, random: &random, into: &actions)

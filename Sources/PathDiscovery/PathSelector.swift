@@ -94,8 +94,8 @@ package enum PathSelector {
         return cost
     }
 
-    private static func order(_ way: WayView) -> (Duration, String) {
-        (cost(way), way.address.description)
+    private static func order(_ way: WayView) -> (Duration, SocketAddress) {
+        (cost(way), way.address)
     }
 }
 

@@ -55,15 +55,14 @@ package struct PeerPath {
         ways.filter { address, way in
             address.isDirect && way.lastPong != nil && (door != nil || !address.isDoor)
         }.max {
-            ($0.value.lastPong ?? .zero, $0.key.description)
-                < ($1.value.lastPong ?? .zero, $1.key.description)
+            ($0.value.lastPong ?? .zero, $0.key) < ($1.value.lastPong ?? .zero, $1.key)
         }?.key
     }
 
     /// Where authenticated packets came from by UDP, sorted.
     var knownAddresses: [SocketAddress] {
         ways.filter { !$0.key.isStandIn && $0.value.wasHeard }.keys.sorted {
-            $0.description < $1.description
+            $0 < $1
         }
     }
 
@@ -85,7 +84,7 @@ package struct PeerPath {
         guard ways[address] == nil else { return }
         if ways.count >= Self.wayLimit {
             let idle = ways.filter { !$0.value.isLive(at: now) && $0.key != self.address }
-            guard let victim = idle.keys.min(by: { $0.description < $1.description }) else {
+            guard let victim = idle.keys.min() else {
                 return
             }
             ways[victim] = nil
@@ -107,7 +106,7 @@ package struct PeerPath {
                 address, isLive: way.isLive(at: now) && !isDoubtful(address, way, at: now),
                 roundTrip: way.roundTrip, lost: way.lost, asked: way.asked,
                 wasHeard: way.wasHeard)
-        }.sorted { $0.address.description < $1.address.description }
+        }.sorted { $0.address < $1.address }
     }
 
     /// Where something else answers, one probe less without an answer is enough, and a single one if
