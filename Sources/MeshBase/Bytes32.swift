@@ -69,5 +69,5 @@ package struct NodeID: Hashable, Comparable, Sendable, CustomStringConvertible {
     package var description: String { bytes.description }
 
     /// The first eight hexadecimal digits, for logs and tables.
-    package var short: String { String(bytes.description.prefix(8)) }
+    package var short: String { bytes.bytes.prefix(4).hex }
 }

@@ -3,13 +3,15 @@
 extension Collection where Element == UInt8 {
     /// Lower-case hexadecimal digits.
     package var hex: String {
-        var text = ""
-        text.reserveCapacity(count * 2)
-        for byte in self {
-            text.append(hexDigits[Int(byte >> 4)])
-            text.append(hexDigits[Int(byte & 15)])
+        String(unsafeUninitializedCapacity: 2 * count) { text in
+            var place = 0
+            for byte in self {
+                text[place] = hexDigit(byte >> 4)
+                text[place + 1] = hexDigit(byte & 15)
+                place += 2
+            }
+            return place
         }
-        return text
     }
 
     /// Base64 with the URL-safe alphabet and no padding (RFC 4648 section 5).
@@ -63,9 +65,10 @@ extension [UInt8] {
     }
 }
 
-private let hexDigits: [Character] = [
-    "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "a", "b", "c", "d", "e", "f",
-]
+/// The digit of a number below 16.
+private func hexDigit(_ value: UInt8) -> UInt8 {
+    value < 10 ? UInt8(ascii: "0") + value : UInt8(ascii: "a") - 10 + value
+}
 private let base64Common = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 private let base64URLAlphabet = Array((base64Common + "-_").utf8)
 private let base64Alphabet = Array((base64Common + "+/").utf8)

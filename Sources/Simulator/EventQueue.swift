@@ -5,7 +5,8 @@ struct EventQueue<Event> {
     private struct Item {
         let time: BootInstant
         let order: UInt64
-        let event: Event
+        /// Where the event is: events are large, and items change places often.
+        let slot: Int
 
         func isBefore(_ other: Item) -> Bool {
             (time, order) < (other.time, other.order)
@@ -14,13 +15,23 @@ struct EventQueue<Event> {
 
     /// A binary heap with the next event first.
     private var heap: [Item] = []
+    private var events: [Event?] = []
+    private var freeSlots: [Int] = []
     private var added: UInt64 = 0
 
     var nextTime: BootInstant? { heap.first?.time }
 
     mutating func add(_ event: Event, at time: BootInstant) {
         added += 1
-        heap.append(Item(time: time, order: added, event: event))
+        let slot: Int
+        if let free = freeSlots.popLast() {
+            slot = free
+            events[free] = event
+        } else {
+            slot = events.count
+            events.append(event)
+        }
+        heap.append(Item(time: time, order: added, slot: slot))
         var child = heap.count - 1
         while child > 0 {
             let parent = (child - 1) / 2
@@ -31,13 +42,15 @@ struct EventQueue<Event> {
     }
 
     mutating func popFirst() -> (time: BootInstant, event: Event)? {
-        guard let first = heap.first else { return nil }
+        guard let first = heap.first, let event = events[first.slot] else { return nil }
+        events[first.slot] = nil
+        freeSlots.append(first.slot)
         let last = heap.removeLast()
         if !heap.isEmpty {
             heap[0] = last
             sink()
         }
-        return (first.time, first.event)
+        return (first.time, event)
     }
 
     private mutating func sink() {

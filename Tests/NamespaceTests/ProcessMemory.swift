@@ -12,7 +12,9 @@ struct ProcessMemory {
 
     /// Reads all memory that the process can write or that is of no file.
     init(of process: Int32) throws {
-        let maps = try #require(Lab.contents(of: "/proc/\(process)/maps"))
+        guard let maps = Lab.contents(of: "/proc/\(process)/maps") else {
+            throw LabFailure("process \(process) is gone")
+        }
         let descriptor = open("/proc/\(process)/mem", O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { throw LabFailure("the memory of \(process) is closed") }
         defer { close(descriptor) }

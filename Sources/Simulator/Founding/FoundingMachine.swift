@@ -85,6 +85,11 @@ final class FoundingMachine {
         StaticPublicKey(Bytes32(word0: UInt64(number + 1), word1: 5, word2: 5, word3: 5))
     }
 
+    /// Reads or changes the core where it is; a copy would share all of its parts.
+    func withFounding<Result>(_ body: (inout Founding) -> Result) -> Result? {
+        founding?.lend(to: body)
+    }
+
     /// This machine in the eyes of the planner of another.
     func peer(isAlive: Bool) -> ClusterPeer {
         ClusterPeer(
@@ -141,6 +146,12 @@ final class FoundingMachine {
         }
         host.powerOff()
         host.isRunning = survives
+    }
+}
+
+extension Founding {
+    fileprivate mutating func lend<Result>(to body: (inout Founding) -> Result) -> Result {
+        body(&self)
     }
 }
 

@@ -54,7 +54,7 @@ extension FoundingWorld {
         guard machine.isUp else { return }
         var effects: [FoundingEffect] = []
         let boot = clock(of: machine).boot
-        if let due = machine.founding?.deadline, due <= boot {
+        if let due = machine.withFounding({ $0.deadline }) ?? nil, due <= boot {
             let body: FoundingBody = { $0.timeout(at: $1, random: &$2, into: &$3) }
             apply(body, to: machine, into: &effects)
         }
@@ -68,12 +68,13 @@ extension FoundingWorld {
     private func apply(
         _ body: FoundingBody, to machine: FoundingMachine, into effects: inout [FoundingEffect]
     ) {
-        // Taken out while it changes: shared parts would be copied.
-        guard var founding = machine.founding else { return }
-        machine.founding = nil
         var actions: [FoundingAction] = []
-        body(&founding, clock(of: machine).boot, &machine.random, &actions)
-        machine.founding = founding
+        let boot = clock(of: machine).boot
+        let changed = machine.withFounding { founding in
+            body(&founding, boot, &machine.random, &actions)
+            return FoundingSummary(founding)
+        }
+        guard var summary = changed else { return }
         for action in actions {
             switch action {
             case .persist(let record): effects.append(.persist(record))
@@ -94,7 +95,6 @@ extension FoundingWorld {
             case .startDatastore, .stopDatastore, .fenceDatastore, .dropped: break
             }
         }
-        var summary = FoundingSummary(founding)
         if !course.rules.obeysDeadline, summary.startDeadline != nil {
             summary.startDeadline = .distantFuture
         }
@@ -177,7 +177,8 @@ extension FoundingWorld {
     /// Plans the next wake-up.
     func noteStep(of machine: FoundingMachine) {
         guard machine.isUp, !machine.isAsleep,
-            let deadline = earlier(machine.founding?.deadline, machine.cluster.deadline),
+            let deadline = earlier(
+                machine.withFounding({ $0.deadline }) ?? nil, machine.cluster.deadline),
             deadline != .distantFuture
         else { return }
         var time = max(machine.clock.global(deadline), now + .milliseconds(1))
