@@ -117,7 +117,13 @@ extension ClusterCoordinator {
             var renewed = run
             renewed.deadline = deadline
             stage = .founding(renewed)
-            if now.boot < deadline { actions.append(.host(.extendDeadline(deadline))) }
+            if now.boot < deadline {
+                actions.append(.host(.extendDeadline(deadline)))
+                // The new start knows nothing of what runs already.
+                if let cluster = run.cluster {
+                    actions.append(.foundingReady(caHash: cluster.caHash))
+                }
+            }
         }
         if now.boot >= deadline { halt(run, "READY was not certified in time", into: &actions) }
     }

@@ -99,9 +99,13 @@ import Testing
         }
         mesh.certify(summary(60, mesh.now), owner: 0)
         mesh.run(for: .seconds(50)) { _ in false }
+        let ready = mesh.foundingReady
+        mesh.foundingReady = nil
         mesh.certify(summary(60, mesh.now), owner: 0)
         mesh.run(for: .seconds(40)) { _ in false }
         #expect(mesh.store.running[1] != nil)
+        // A new hold is a new start, which does not know that the datastore works.
+        #expect(ready != nil && mesh.foundingReady == ready)
         mesh.run(for: .seconds(40)) { _ in false }
         #expect(mesh.store.running[1] == nil)
     }

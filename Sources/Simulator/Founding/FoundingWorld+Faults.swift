@@ -313,9 +313,11 @@ extension FoundingWorld {
         return isComplete || needsAPerson || now - decidedAt > FoundingCourse.completionLimit
     }
 
-    /// Whether the datastore depends on a disk that is gone, or on one that went back in time.
+    /// Whether the datastore depends on a disk that is gone, or on one that went back in time, or
+    /// a reset arrived that too few voters are left for.
     var needsAPerson: Bool {
         checker.hasHurtDisks && !datastores.known.isDisjoint(with: checker.hurt)
+            || machines.contains { $0.isUp && $0.summary.phase != .ready } && !canDecide
             || machines.contains { machine in
                 if case .foreign = machine.disk.data { true } else { false }
             }
