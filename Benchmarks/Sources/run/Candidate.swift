@@ -41,7 +41,7 @@ extension Lab {
     /// Our packet engine with fixed keys and no control.
     func bareEngine() throws -> Candidate {
         var candidate = try engine(
-            "aes-256-gcm", suite: "aes-256-gcm", device: "aes0", network: 6)
+            "aes-256-gcm", suite: "aes-256-gcm", device: "aes0", network: 15)
         candidate.probes = [.pings]
         return candidate
     }
