@@ -10,7 +10,6 @@ package struct FloodGate: BitwiseCopyable {
 
     /// Nanoseconds.
     package static let window: UInt64 = 100_000_000
-    static let windowMilliseconds: Int32 = 100
     /// Datagrams that reach the packet thread in a window.
     static let aim = 100
     /// So many refusals in a window are a flood.
@@ -25,6 +24,9 @@ package struct FloodGate: BitwiseCopyable {
         if isRefused { refused &+= 1 }
         if dueAt == .max { dueAt = now &+ FloodGate.window }
     }
+
+    /// How long a thread may sleep, for poll(2).
+    var patience: Int32 { dueAt == .max ? -1 : Int32(FloodGate.window / 1_000_000) }
 
     /// Ends a window; whether ``shift`` is another one now.
     package mutating func turn(at now: UInt64, greatest: Int) -> Bool {

@@ -152,7 +152,7 @@ package struct PacketWorker: ~Copyable {
         )
         withUnsafeMutablePointer(to: &entries) { pointer in
             pointer.withMemoryRebound(to: pollfd.self, capacity: 3) {
-                _ = poll($0, 3, gate.dueAt == .max ? -1 : FloodGate.windowMilliseconds)
+                _ = poll($0, 3, gate.patience)
             }
         }
         if entries.0.revents != 0 { shared.bell.answer() }

@@ -61,9 +61,7 @@ package struct PeerPath {
 
     /// Where authenticated packets came from by UDP, sorted.
     var knownAddresses: [SocketAddress] {
-        ways.filter { !$0.key.isStandIn && $0.value.wasHeard }.keys.sorted {
-            $0 < $1
-        }
+        ways.filter { !$0.key.isStandIn && $0.value.wasHeard }.keys.sorted()
     }
 
     mutating func addCandidates(_ addresses: [SocketAddress]) -> Bool {

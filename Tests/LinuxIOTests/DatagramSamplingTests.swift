@@ -26,20 +26,14 @@ struct DatagramSamplingTests {
         let sender = try DatagramSocket(boundTo: SocketAddress(ip: ip, port: port))
         let home: IPAddress = source.contains(":") ? .v6(0, 1) : .v4(0x7F00_0001)
         let target = SocketAddress(ip: home, port: receiver.port)
-        let memory = UnsafeMutablePointer<UInt8>.allocate(capacity: 8 * 65_536)
-        defer { memory.deallocate() }
-        var incoming = (0..<8).map { index in
-            var message = clinux_incoming()
-            message.bytes = memory + index * 65_536
-            message.capacity = 65_536
-            return message
-        }
+        let room = IncomingRoom()
+        defer { withExtendedLifetime(room) {} }
         var received = 0
         // On the loopback a datagram is in the other socket's buffer when the call returns.
         for _ in 0..<count {
             sender.send(bytes, to: target)
-            let arrived = receiver.endpoint.receive(&incoming, count: 8)
-            for message in incoming.prefix(max(arrived, 0)) {
+            let arrived = receiver.endpoint.receive(&room.messages, count: 8)
+            for message in room.messages.prefix(max(arrived, 0)) {
                 received += Int(message.count) / bytes.count
             }
         }

@@ -12,21 +12,15 @@ struct SocketTests {
     func receive(_ socket: UDPSocket, bytes expected: Int) -> [(
         bytes: [UInt8], from: SocketAddress
     )] {
-        let memory = UnsafeMutablePointer<UInt8>.allocate(capacity: 8 * 65_536)
-        defer { memory.deallocate() }
-        var incoming = (0..<8).map { index in
-            var message = clinux_incoming()
-            message.bytes = memory + index * 65_536
-            message.capacity = 65_536
-            return message
-        }
+        let room = IncomingRoom()
+        defer { withExtendedLifetime(room) {} }
         var received: [(bytes: [UInt8], from: SocketAddress)] = []
         var total = 0
         while total < expected {
             var entry = pollfd(fd: socket.descriptor, events: Int16(POLLIN), revents: 0)
             guard poll(&entry, 1, 10_000) == 1 else { break }
-            let count = socket.endpoint.receive(&incoming, count: 8)
-            for message in incoming.prefix(max(count, 0)) {
+            let count = socket.endpoint.receive(&room.messages, count: 8)
+            for message in room.messages.prefix(max(count, 0)) {
                 let all = Array(
                     UnsafeBufferPointer(start: message.bytes, count: Int(message.count)))
                 total += all.count

@@ -15,7 +15,7 @@ extension MeshTests {
         /// All that a machine sends counts: tunnels, probes, mDNS, and the kernel's ARP and
         /// neighbour discovery, each with its Ethernet header.
         @Test(arguments: ["off", "private"])
-        func aMeshThatHasNothingToDoIsQuiet(dht: String) async throws {
+        func anIdleMeshIsQuiet(dht: String) async throws {
             try await withMesh { mesh in
                 let count = setting("IDLE_NODES", default: 12)
                 let seconds = setting("IDLE_SECONDS", default: 20)
