@@ -76,6 +76,9 @@ extension NodeConfig {
             mapsPorts: reader.read(.portMapping, expecting: "auto or off") {
                 ["auto": true, "off": false][$0]
             } ?? true,
+            foundingLog: reader.read(.foundingLog, expecting: "an absolute path") {
+                absolutePath($0)
+            },
             logLevel: reader.read(
                 .logLevel, expecting: "trace, debug, info, notice, warning, error or critical"
             ) { LogLevelChoice(rawValue: $0) } ?? .info)

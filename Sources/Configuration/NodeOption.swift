@@ -31,6 +31,7 @@ package enum NodeOption: String, Hashable, Sendable, CaseIterable {
     case k3sBinary = "k3s-binary"
     case k3sDataDirectory = "k3s-data-dir"
     case k3sConfigDirectory = "k3s-config-dir"
+    case foundingLog = "founding-log"
     case logLevel = "log-level"
 
     package var flag: String { "--\(rawValue)" }

@@ -4,7 +4,8 @@ import MeshBase
 /// docs/protocols/founding.md, as far as one node can see them). A node that finds one broken
 /// stops: going on could found a second cluster.
 extension Founding {
-    var brokenInvariant: String? {
+    /// The one that is broken, in words.
+    package var brokenInvariant: String? {
         if start != nil, claimOwner != node || record.startedGeneration != record.generation {
             return "I2: a datastore runs here without the claim"
         }

@@ -22,12 +22,14 @@ extension Node {
 
     // MARK: - Founding
 
-    mutating func withFounding(
-        at now: Now, into actions: inout [NodeAction],
-        _ body: (inout Founding, inout SeededGenerator, inout [FoundingAction]) -> Void
-    ) {
+    /// Feeds the founding registers and does what they want.
+    ///
+    /// - Returns: why an operator's wish was not granted.
+    @discardableResult mutating func tellFounding(
+        _ input: FoundingInput, at now: Now, into actions: inout [NodeAction]
+    ) -> FoundingRefusal? {
         var results: [FoundingAction] = []
-        body(&founding, &random, &results)
+        let refusal = stepFounding(input, at: now, into: &results, recordingInto: &actions)
         for result in results {
             switch result {
             case .persist(let record):
@@ -56,6 +58,7 @@ extension Node {
         }
         tellClusterOfFounding(at: now, into: &actions)
         tellLeasesOfFounding(at: now, into: &actions)
+        return refusal
     }
 
     /// Publishes a proof, so that nodes learn of it which no voter talks to.
@@ -94,29 +97,27 @@ extension Node {
         let summary = FoundingSummary(founding)
         guard summary != toldSummary else { return }
         toldSummary = summary
-        withCluster(at: now, into: &actions) { cluster, random, results in
-            cluster.foundingChanged(summary, at: now, random: &random, into: &results)
-        }
+        tellCluster(.founding(summary), at: now, into: &actions)
     }
 
     /// Whom the voters can talk to now.
     mutating func reachabilityChanged(at now: Now, into actions: inout [NodeAction]) {
         let connected = members.keys.sorted().filter { members[$0]?.isConnected == true }
         swim.setProbeTargets(connected)
-        withFounding(at: now, into: &actions) { founding, random, results in
-            founding.setReachable(connected)
-            founding.timeout(at: now.boot, random: &random, into: &results)
-        }
+        tellFounding(.reachable(connected), at: now, into: &actions)
     }
 
     // MARK: - Cluster
 
-    mutating func withCluster(
-        at now: Now, into actions: inout [NodeAction],
-        _ body: (inout ClusterCoordinator, inout SeededGenerator, inout [ClusterAction]) -> Void
-    ) {
+    /// Feeds the planner and does what it wants.
+    ///
+    /// - Returns: what a machine that is removed is called in the datastore, or why an operator's
+    ///   wish was not granted.
+    @discardableResult mutating func tellCluster(
+        _ input: ClusterInput, at now: Now, into actions: inout [NodeAction]
+    ) -> Result<String?, ClusterRefusal> {
         var results: [ClusterAction] = []
-        body(&cluster, &random, &results)
+        let outcome = stepCluster(input, at: now, into: &results, recordingInto: &actions)
         for result in results {
             switch result {
             case .host(let command):
@@ -128,15 +129,9 @@ extension Node {
                 putEntry(
                     bucket: LedgerBucket.cluster, key: key, value: value, at: now, into: &actions)
             case .foundingReady(let caHash):
-                withFounding(at: now, into: &actions) { founding, random, results in
-                    founding.datastoreReady(
-                        caHash: caHash, at: now.boot, random: &random, into: &results)
-                }
+                tellFounding(.datastoreReady(caHash: caHash), at: now, into: &actions)
             case .foundingFailed(let reason):
-                withFounding(at: now, into: &actions) { founding, random, results in
-                    founding.datastoreFailed(
-                        reason: reason, at: now.boot, random: &random, into: &results)
-                }
+                tellFounding(.datastoreFailed(reason: reason), at: now, into: &actions)
             case .alarm(let text):
                 actions.append(.log(.error, "alarm: \(text)"))
             case .dropped(let reason):
@@ -147,20 +142,17 @@ extension Node {
         chooseServiceServer(into: &actions)
         tellLeasesOfCompany(at: now, into: &actions)
         if publishing.controlPlane != controlPlane { rebuildNames(into: &actions) }
+        return outcome
     }
 
     mutating func hostReported(
         _ report: HostReport, at now: Now, into actions: inout [NodeAction]
     ) {
-        withCluster(at: now, into: &actions) { cluster, random, results in
-            cluster.hostReported(report, at: now, random: &random, into: &results)
-        }
+        tellCluster(.report(report), at: now, into: &actions)
         if report == .asideSet {
             addressStrength = .wish
             publishMachine(at: now, into: &actions)
-            withFounding(at: now, into: &actions) { founding, random, results in
-                founding.datastoreFenced(at: now.boot, random: &random, into: &results)
-            }
+            tellFounding(.datastoreFenced, at: now, into: &actions)
         }
     }
 
@@ -170,25 +162,17 @@ extension Node {
     ) {
         if entry.key.hasPrefix(Node.decisionPrefix) {
             guard !entry.isTombstone, entry.owner != id else { return }
-            withFounding(at: now, into: &actions) { founding, random, results in
-                founding.certificateFound(
-                    entry.value, at: now.boot, random: &random, into: &results)
-            }
+            tellFounding(.certificate(entry.value), at: now, into: &actions)
             return
         }
         if entry.key.hasPrefix(Node.resetPrefix) {
             guard !entry.isTombstone, entry.owner != id else { return }
-            withFounding(at: now, into: &actions) { founding, random, results in
-                founding.resetFound(
-                    entry.value, at: now.boot, random: &random, into: &results)
-            }
+            tellFounding(.reset(entry.value), at: now, into: &actions)
             return
         }
-        withCluster(at: now, into: &actions) { cluster, random, results in
-            cluster.factChanged(
-                owner: entry.owner, key: entry.key, value: entry.isTombstone ? nil : entry.value,
-                at: now, random: &random, into: &results)
-        }
+        let value = entry.isTombstone ? nil : entry.value
+        tellCluster(
+            .fact(owner: entry.owner, key: entry.key, value: value), at: now, into: &actions)
     }
 }
 

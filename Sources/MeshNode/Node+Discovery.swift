@@ -164,9 +164,7 @@ extension Node {
         membersByKey[certificate.staticKey] = node
         configureTunnel(with: node)
         if certificate.roles.contains(.voter) {
-            withFounding(at: now, into: &actions) { founding, random, results in
-                founding.voterSeen(node, at: now.boot, random: &random, into: &results)
-            }
+            tellFounding(.voterSeen(node), at: now, into: &actions)
         }
         publishing.membersAreStale = true
         actions.append(.forwardingChanged)

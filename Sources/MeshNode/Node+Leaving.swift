@@ -6,15 +6,8 @@ extension Node {
     package mutating func leaveCluster(
         at now: Now, into actions: inout [NodeAction]
     ) throws(ClusterLeaveProblem) {
-        var problem: ClusterLeaveProblem?
-        withCluster(at: now, into: &actions) { cluster, random, results in
-            do throws(ClusterLeaveProblem) {
-                try cluster.leave(at: now, random: &random, into: &results)
-            } catch {
-                problem = error
-            }
-        }
-        if let problem { throw problem }
+        let outcome = tellCluster(.leave, at: now, into: &actions)
+        if case .failure(.leaving(let problem)) = outcome { throw problem }
     }
 
     /// Orders the removal of a dead machine from the datastore.
@@ -23,15 +16,10 @@ extension Node {
     package mutating func removeFromCluster(
         _ machine: String, at now: Now, into actions: inout [NodeAction]
     ) throws(ClusterRemoveProblem) -> String {
-        var result: Result<String, ClusterRemoveProblem> = .failure(.notServing)
-        withCluster(at: now, into: &actions) { cluster, random, results in
-            do throws(ClusterRemoveProblem) {
-                result = .success(
-                    try cluster.remove(machine: machine, at: now, random: &random, into: &results))
-            } catch {
-                result = .failure(error)
-            }
+        switch tellCluster(.remove(machine: machine), at: now, into: &actions) {
+        case .success(let name): return name ?? machine
+        case .failure(.removing(let problem)): throw problem
+        case .failure(.leaving): throw .notServing
         }
-        return try result.get()
     }
 }

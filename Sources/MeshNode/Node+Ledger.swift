@@ -32,10 +32,7 @@ extension Node {
         chooseIPv4(at: now, into: &actions)
         actions.append(.addressesChanged(ipv4: ipv4, ipv6: ipv6))
         if configuration.certificate.roles.contains(.voter) {
-            let own = id
-            withFounding(at: now, into: &actions) { founding, random, results in
-                founding.voterSeen(own, at: now.boot, random: &random, into: &results)
-            }
+            tellFounding(.voterSeen(id), at: now, into: &actions)
         }
         publishing.membersAreStale = true
         settleMembers(at: now, into: &actions)
@@ -375,9 +372,7 @@ extension Node {
             ClusterPeer(
                 id: id, staticKey: configuration.identity.staticKey.publicKey, ipv4: ipv4,
                 ipv6: ipv6, hostname: configuration.hostname, dnsLabel: names[id], isAlive: true))
-        withCluster(at: now, into: &actions) { cluster, random, results in
-            cluster.membershipChanged(peers, at: now, random: &random, into: &results)
-        }
+        tellCluster(.peers(peers), at: now, into: &actions)
     }
 }
 

@@ -16,22 +16,12 @@ extension Node {
     package mutating func fulfil(
         _ wish: OperatorWish, at now: Now, into actions: inout [NodeAction]
     ) throws(FoundingRefusal) {
-        var refusal: FoundingRefusal?
-        withFounding(at: now, into: &actions) { founding, random, results in
-            do throws(FoundingRefusal) {
-                switch wish {
-                case .found:
-                    try founding.operatorInit(at: now.boot, random: &random, into: &results)
-                case .takeOver:
-                    try founding.operatorTakeover(at: now.boot, random: &random, into: &results)
-                case .reset(let bytes):
-                    try founding.operatorReset(
-                        bytes, at: now.boot, random: &random, into: &results)
-                }
-            } catch {
-                refusal = error
+        let input: FoundingInput =
+            switch wish {
+            case .found: .operatorInit
+            case .takeOver: .operatorTakeover
+            case .reset(let bytes): .operatorReset(bytes)
             }
-        }
-        if let refusal { throw refusal }
+        if let refusal = tellFounding(input, at: now, into: &actions) { throw refusal }
     }
 }

@@ -152,19 +152,14 @@ extension Node {
                     frame.body, from: node, at: now.boot, random: &random, into: &results)
             }
         case .founding:
-            withFounding(at: now, into: &actions) { founding, random, results in
-                founding.receive(
-                    frame.body, from: node, at: now.boot, random: &random, into: &results)
-            }
+            tellFounding(.message(frame.body, from: node), at: now, into: &actions)
         case .lease:
             withLeases(at: now, into: &actions) { leases, random, results in
                 leases.receive(
                     frame.body, from: node, at: now.boot, random: &random, into: &results)
             }
         case .cluster:
-            withCluster(at: now, into: &actions) { cluster, random, results in
-                cluster.receive(frame.body, from: node, at: now, random: &random, into: &results)
-            }
+            tellCluster(.message(frame.body, from: node), at: now, into: &actions)
         case .ping:
             send(
                 ControlFrame(kind: .pong, requestID: frame.requestID, body: frame.body), to: node,

@@ -32,6 +32,8 @@ package struct Node {
     var founding: Founding
     var leases: LeaseBoard
     var cluster: ClusterCoordinator
+    /// Writes down what happens to the two above, when somebody wants to know.
+    var log: NodeLog?
     /// The server to which ``serviceAddress`` leads from here.
     var serviceServer: NodeID?
 
@@ -104,10 +106,11 @@ package struct Node {
             restored: restored.ledgerEntries.compactMap { try? LedgerEntry(decoding: $0) },
             at: now.boot)
         swim = SwimInstance(local: configuration.identity.node, at: now.boot)
+        let signer: any FoundingSigner
+        (signer, log) = Node.foundingSigner(configuration)
         founding = Founding(
             configuration: Node.foundingConfiguration(configuration),
-            restoring: restored.founding, at: now.boot,
-            signer: NodeKeySigner(configuration.identity.signingKey))
+            restoring: restored.founding, at: now.boot, signer: signer)
         leases = LeaseBoard(
             configuration: Node.leaseConfiguration(configuration), record: restored.leases,
             voters: restored.leaseVoters, at: now.boot,
@@ -130,6 +133,7 @@ package struct Node {
         }
         dht = DHTPresence(configuration, at: now.boot, random: &self.random)
         if let contacts = restored.dhtContacts { dht?.agent.restore(contacts, at: now.boot) }
+        beginLog(restored.founding, at: now, into: &actions)
         begin(restored, at: now, into: &actions)
     }
 
@@ -246,9 +250,7 @@ package struct Node {
             }
         }
         if let due = founding.deadline, due <= now.boot {
-            withFounding(at: now, into: &actions) { founding, random, results in
-                founding.timeout(at: now.boot, random: &random, into: &results)
-            }
+            tellFounding(.timeout, at: now, into: &actions)
         }
         if let due = leases.deadline, due <= now.boot {
             withLeases(at: now, into: &actions) { leases, random, results in
@@ -256,9 +258,7 @@ package struct Node {
             }
         }
         if let due = cluster.deadline, due <= now.boot {
-            withCluster(at: now, into: &actions) { cluster, random, results in
-                cluster.timeout(at: now, random: &random, into: &results)
-            }
+            tellCluster(.timeout, at: now, into: &actions)
         }
         if let due = pathMTUDeadline, due <= now.boot { runPathMTU(at: now, into: &actions) }
         if nextSearch <= now.boot {

@@ -91,6 +91,9 @@ package enum NodeAction: Sendable {
     case host(HostCommand)
     case pong(id: UInt32, roundTrip: Duration)
     case log(LogLevel, String)
+    /// Lines for the founding log: what happened, what was wanted, and the state after it. They come
+    /// before the actions that they tell of.
+    case record(String)
 }
 
 /// What a node keeps over restarts.

@@ -33,6 +33,7 @@ package actor NodeRuntime {
     private let carrier: SideCarrier
     let gatewayTalker: GatewayTalker?
     private let logger: Logger
+    private var foundingLog: FoundingLogFile
     private var forwardingIsDirty = true
     /// Datagrams that wait for ``publish()``: an answer to one that makes a session must find it.
     private var heldSends: [NodeAction] = []
@@ -67,6 +68,7 @@ package actor NodeRuntime {
         carrier = parts.carrier
         gatewayTalker = parts.gatewayTalker
         logger = parts.logger
+        foundingLog = parts.foundingLog
     }
 
     // MARK: - The loop
@@ -223,6 +225,10 @@ package actor NodeRuntime {
                 waitingPings.removeValue(forKey: identifier)?.resume(returning: roundTrip)
             case .log(let level, let text):
                 logger.log(level: level.loggerLevel, "\(text)")
+            case .record(let lines):
+                if let end = foundingLog.append(lines) {
+                    logger.warning("the founding log ends: \(end)")
+                }
             }
         }
         if !entries.isEmpty { persist { store throws(StorageError) in try store.append(entries) } }

@@ -64,6 +64,11 @@ package final class NodeService: Service {
         } catch {
             throw ServiceProblem.storage(error)
         }
+        let foundingLog = try wrapSystem { () throws(SystemCallError) in
+            try settings.foundingLog.map { path throws(SystemCallError) in
+                try FoundingLogFile(path)
+            } ?? FoundingLogFile()
+        }
         for note in store.notes { logger.error("\(note)") }
         let takesPart =
             settings.clusterKind != .none
@@ -90,6 +95,7 @@ package final class NodeService: Service {
         configuration.relay = settings.relay
         configuration.hasCarrier = true
         configuration.mapsPorts = settings.mapsPorts
+        configuration.keepsFoundingLog = settings.foundingLog != nil
         configuration.isDurable = store.directory.isDurable
         configuration.isAmnesiac = store.isAmnesiac
         configuration.hasClusterData =
@@ -139,7 +145,8 @@ package final class NodeService: Service {
                 nameServer: NodeService.nameServer(settings, table: node.names, logger),
                 resolverIntegration: integration,
                 executor: executor, carrier: carrier,
-                gatewayTalker: settings.mapsPorts ? try? GatewayTalker() : nil, logger: logger))
+                gatewayTalker: settings.mapsPorts ? try? GatewayTalker() : nil, logger: logger,
+                foundingLog: foundingLog))
         box.runtime = runtime
     }
 
@@ -234,6 +241,7 @@ struct NodeParts {
     let carrier: SideCarrier
     let gatewayTalker: GatewayTalker?
     let logger: Logger
+    let foundingLog: FoundingLogFile
 }
 
 // MARK: - Opening

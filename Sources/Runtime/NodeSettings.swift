@@ -41,6 +41,8 @@ package struct NodeSettings: Sendable {
     package var relaysByTLS = false
     /// Whether the gateway is asked to send a port here.
     package var mapsPorts = true
+    /// The file into which the founding and the planner are written down; `nil` for none.
+    package var foundingLog: String?
 
     /// Where names are answered.
     package enum NameService: Hashable, Sendable {

@@ -230,6 +230,9 @@ extension Simulation {
         machines[index].node?.status(at: machines[index].clock.local(now))
     }
 
+    /// What the node of a machine wrote in each of its lives.
+    package func foundingLogs(of index: Int) -> [String] { machines[index].foundingLogs }
+
     /// The node of a machine, `nil` while it is down.
     package func node(of index: Int) -> Node? { machines[index].node }
 

@@ -35,6 +35,9 @@ final class SimulatedMachine {
     var ownedClaim = false
     /// What users of this machine were told is written, by key; `nil` for withdrawn.
     var written: [String: [UInt8]?] = [:]
+    /// What the node wrote down in each of its lives; see ``SimulationOptions/keepsLogs``.
+    var foundingLogs: [String] = []
+    var keepsLog = false
     /// The node published a snapshot that no packet has needed yet.
     var forwardingIsStale = false
     /// The snapshot that the node published last.
@@ -99,6 +102,8 @@ final class SimulatedMachine {
         configuration.dht = DHTChoice(mode: usesDHT ? .private : .off)
         configuration.hasCarrier = opensDoors
         configuration.hasClusterData = disk.datastore != .none
+        configuration.keepsFoundingLog = keepsLog
+        if keepsLog { foundingLogs.append("") }
         node = Node(
             configuration: configuration, restored: disk.restored, seed: seed, at: clock.now(now),
             into: &actions)

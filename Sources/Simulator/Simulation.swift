@@ -64,6 +64,7 @@ package final class Simulation {
                     role: index >= options.machines - options.agents ? .agent : .auto,
                     usesLocalDiscovery: options.usesLocalDiscovery))
             machines[index].usesDHT = options.usesDHT
+            machines[index].keepsLog = options.keepsLogs
             if !options.nats.isEmpty {
                 machines[index].settle(
                     behind: index < options.nats.count ? options.nats[index] : nil,
@@ -247,6 +248,8 @@ package final class Simulation {
                 forwardingChanged = true
             case .carrier(let order):
                 carry(order, of: machine)
+            case .record(let lines):
+                machine.foundingLogs[machine.foundingLogs.count - 1] += lines
             case .addressesChanged, .namesChanged, .gateway:
                 break
             }

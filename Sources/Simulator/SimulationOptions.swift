@@ -33,6 +33,8 @@ package struct SimulationOptions: Sendable {
     /// Folds every node's whole state into the trace after each step: slow, and finds the first
     /// step in which two runs differ.
     package var hashesEveryStep = false
+    /// Every node writes its founding log.
+    package var keepsLogs = false
 
     /// More machines have the founding token than may ever vote: everybody must raise an alarm.
     package var expectsAlarm: Bool {

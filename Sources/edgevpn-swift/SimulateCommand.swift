@@ -17,11 +17,15 @@ struct SimulateCommand: AsyncParsableCommand {
               edgevpn-swift simulate --seed 42 --log run.log
               edgevpn-swift simulate --replay run.log
 
+            So can what a node wrote of its own founding (`up --founding-log FILE`):
+
+              edgevpn-swift simulate --replay FILE
+
             A campaign runs many seeds and goes on where an earlier run stopped:
 
               edgevpn-swift simulate --seeds 1000000 --progress campaign
 
-            The exit code is 1 when a rule was broken.
+            The exit code is 1 when a rule was broken, or a node's log would be another today.
             """)
 
     @Option(name: .long, help: "The number that decides the whole run.")
@@ -125,13 +129,14 @@ struct SimulateCommand: AsyncParsableCommand {
 
     private func playAgain(_ file: String) throws {
         let text = String(decoding: try contents(of: file, option: "--replay"), as: UTF8.self)
+        if NodeLogReplay.recognises(text) { return try playNodeLog(text, file) }
         let log: FoundingLog
         do throws(FoundingLogProblem) {
             log = try FoundingLog(text)
         } catch {
             throw CommandFailure.mistake(
                 "--replay", "\(file): \(error)",
-                fix: "write one with `simulate --seed N --log FILE`")
+                fix: "write one with `simulate --seed N --log FILE` or `up --founding-log FILE`")
         }
         let (world, isSame) = log.replay(steps: steps ?? .max)
         var told = SimulatedStory(world)
@@ -139,9 +144,21 @@ struct SimulateCommand: AsyncParsableCommand {
         try show(told)
     }
 
+    private func playNodeLog(_ text: String, _ file: String) throws {
+        let replay: NodeLogReplay
+        do throws(FoundingLogProblem) {
+            replay = try NodeLogReplay(text, steps: steps ?? .max)
+        } catch {
+            throw CommandFailure.mistake(
+                "--replay", "\(file): \(error)",
+                fix: "take it as the node wrote it, or change no more than a value")
+        }
+        try show(SimulatedStory(replay))
+    }
+
     private func show(_ story: SimulatedStory) throws {
         try output.show(story) { story.text }
-        if story.violation != nil { exitProgram(.operatingFailure) }
+        if story.violation != nil || story.difference != nil { exitProgram(.operatingFailure) }
     }
 
     private func save(_ lines: [String], to file: String) throws {
@@ -224,6 +241,15 @@ private struct SimulatedStory: Encodable {
     var violation: String?
     /// Whether a replay came to the state that its log ends with.
     var replaysExactly: Bool?
+    /// Where a node's log is not what its replay would have written.
+    var difference: Difference?
+
+    struct Difference: Encodable {
+        /// From 1.
+        var line: Int
+        var written: String
+        var replayed: String
+    }
 }
 
 extension SimulatedStory {
@@ -235,8 +261,24 @@ extension SimulatedStory {
         violation = world.violation
     }
 
+    init(_ replay: NodeLogReplay) {
+        headline = "what a node wrote" + (replay.isFull ? ", until the log was full" : "")
+        lines = replay.story
+        standing = replay.standing
+        events = replay.steps
+        violation = replay.violation
+        replaysExactly = replay.difference == nil
+        difference = replay.difference.map {
+            Difference(line: $0.line, written: $0.written, replayed: $0.replayed)
+        }
+    }
+
     var text: String {
         var all = [headline] + lines + standing
+        if let difference {
+            all.append("line \(difference.line) was written as \(difference.written)")
+            all.append("and would be today          \(difference.replayed)")
+        }
         if let replaysExactly {
             all.append(
                 replaysExactly

@@ -132,6 +132,12 @@ struct UpCommand: AsyncParsableCommand {
     var k3sConfigDir: String?
     @Option(
         name: .long,
+        help: ArgumentHelp(
+            "Write what happens to the founding into this file, for `simulate --replay`.",
+            valueName: "file"))
+    var foundingLog: String?
+    @Option(
+        name: .long,
         help: ArgumentHelp("A YAML file with the same options.", valueName: "file"))
     var config: String?
     @Option(
@@ -191,7 +197,7 @@ struct UpCommand: AsyncParsableCommand {
             (.relayTLS, relayTLS), (.portMapping, portMapping),
             (.shards, shards), (.cluster, cluster), (.role, role), (.initSystem, initSystem),
             (.k3sBinary, k3sBinary), (.k3sDataDirectory, k3sDataDir),
-            (.k3sConfigDirectory, k3sConfigDir), (.logLevel, logLevel),
+            (.k3sConfigDirectory, k3sConfigDir), (.foundingLog, foundingLog), (.logLevel, logLevel),
         ]
         var result: [NodeOption: [String]] = [
             .peer: peer, .dhtBootstrap: dhtBootstrap, .dnsUpstream: dnsUpstream,

@@ -57,7 +57,7 @@ extension NodeAction {
         switch self {
         case .log(let level, _): level == .debug
         case .send, .sendShort, .sendUnfragmented, .sendMulticast, .persist, .forwardingChanged,
-            .addressesChanged, .namesChanged, .host, .pong, .carrier, .gateway:
+            .addressesChanged, .namesChanged, .host, .pong, .carrier, .gateway, .record:
             false
         }
     }

@@ -252,6 +252,8 @@ final class ClusterNode {
     var name: String { host.name }
     var state: String { "\(directory)/state" }
     var files: String { "\(state)/cluster" }
+    /// What the daemon's present run writes of its founding; that of the one before has `.1` behind.
+    var foundingLog: String { "\(directory)/founding.log" }
     var daemon: LabProcess? { runs.last }
 
     /// What every run of the daemon printed.
@@ -275,7 +277,7 @@ final class ClusterNode {
     func command(_ options: [String] = []) throws -> [String] {
         [
             try Lab.binary(), "up", "--token-file", tokenFile, "--state-dir", state, "--hostname",
-            name, "--api", "unix:\(directory)/api", "--cluster",
+            name, "--api", "unix:\(directory)/api", "--founding-log", foundingLog, "--cluster",
         ] + datastoreOptions + options
     }
 

@@ -193,6 +193,9 @@ struct ClusterSecrets {
             #expect(
                 !leaks(in: try Data(contentsOf: URL(filePath: "\(node.state)/identity"))).isEmpty)
             look("the log of \(node.name)", Data(node.log.utf8))
+            look(
+                "the founding log of \(node.name)",
+                try Data(contentsOf: URL(filePath: node.foundingLog)))
             for process in node.processes() {
                 for file in ["cmdline", "environ"] {
                     let path = "/proc/\(process)/\(file)"
@@ -220,7 +223,7 @@ struct ClusterSecrets {
             try expectPrivate(node.state)
         }
         // Guards the guard: every node has a log, a command line and its answers.
-        #expect(places >= cluster.nodes.count * 13)
+        #expect(places >= cluster.nodes.count * 14)
     }
 
     /// Files below `path` are nobody else's.

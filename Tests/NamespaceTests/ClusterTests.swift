@@ -14,6 +14,7 @@ import Testing
             count: 5, policy: ["--nodes", "5", "--servers", "3"]
         ) { cluster in
             let story = try await ClusterStory(founding: cluster)
+            try await story.whatTheNodesWroteReplays()
             try await story.agentsUseTheDatastore()
             try await story.secretsStayWhereTheyBelong()
             try await story.theDatastoreOutlivesTheDaemon()
@@ -113,11 +114,13 @@ struct ClusterStory {
     init(founding cluster: ClusterLab) async throws {
         self.cluster = cluster
         let order = cluster.nodes.shuffled()
+        let start = FoundingTimes.bootTime()
         try await cluster.start(order)
         let begin = ContinuousClock.now
         statuses = try await cluster.settle(
             cluster.nodes, servers: 3, agents: 2, within: .seconds(150))
         measured("five nodes, three members, two agents", since: begin)
+        try FoundingTimes(cluster.nodes, since: start).tell()
         #expect(
             Set(statuses.map(\.cluster.founder)).count == 1, "\(statuses.map(\.cluster.founder))")
         let founders = nodes.filter { $0.log.contains("this node founds the cluster") }
@@ -157,6 +160,26 @@ struct ClusterStory {
         }
         #expect(lists.count == 1)
         return lists.first ?? []
+    }
+
+    /// The simulator's cores want and are what the daemons' were; a changed line is named.
+    func whatTheNodesWroteReplays() async throws {
+        let replay = [try Lab.binary(), "simulate", "--replay"]
+        for node in nodes {
+            let told = try await node.host.attempt(replay + [node.foundingLog])
+            #expect(told.status == 0, "\(node.name): \(told.output.suffix(2_000))")
+            #expect(told.output.contains("is ready (4 votes)"))
+            #expect(told.output.contains("the same run"))
+        }
+        let lines = nodes[0].text(of: nodes[0].foundingLog).split(separator: "\n").map(String.init)
+        let vote = try #require(lines.lastIndex { $0.contains(" founding message ") })
+        var changed = lines
+        changed[vote].append(changed[vote].removeLast() == "0" ? "1" : "0")
+        let file = try cluster.lab.file("changed.log", changed.joined(separator: "\n") + "\n")
+        let told = try await nodes[0].host.attempt(replay + [file])
+        #expect(told.status == 1)
+        #expect(told.output.contains("line \(vote + 2) was written as"), "\(told.output)")
+        #expect(told.output.contains("badSignature"), "\(told.output)")
     }
 
     func agentsUseTheDatastore() async throws {

@@ -12,10 +12,12 @@ struct K3sStory {
     init(founding cluster: ClusterLab) async throws {
         self.cluster = cluster
         let begin = ContinuousClock.now
+        let start = FoundingTimes.bootTime()
         try await cluster.start(cluster.nodes.shuffled())
         statuses = try await cluster.settle(
             cluster.nodes, servers: 3, agents: 2, within: .seconds(240))
         measured("five machines, three servers of K3s, two agents", since: begin)
+        try FoundingTimes(cluster.nodes, since: start).tell()
         #expect(Set(statuses.map(\.cluster.founder)).count == 1)
         let founders = nodes.filter { $0.log.contains("this node founds the cluster") }
         #expect(founders.count == 1, "\(founders.map(\.name))")

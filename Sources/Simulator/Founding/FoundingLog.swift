@@ -71,5 +71,5 @@ package struct FoundingLogProblem: Error, Hashable, Sendable, CustomStringConver
     /// From 1.
     package let line: Int
 
-    package var description: String { "line \(line) is not one of a log of a founding world" }
+    package var description: String { "line \(line) is not one of a founding log" }
 }
