@@ -25,9 +25,7 @@ package final class ClusterExecutor: Sendable {
         package var etcdctlProgram: String
         /// Where the operator's programs around the first start are; see ``BootstrapHooks``.
         package var hookDirectory = "/etc/edgevpn/hooks"
-        /// Present for K3s.
-        package var k3s: K3sSettings?
-        /// Present for what is neither K3s nor etcd.
+        /// Present for what is not etcd.
         package var driven: DrivenDatastore?
 
         package init(
@@ -52,9 +50,7 @@ package final class ClusterExecutor: Sendable {
         self.mailbox = mailbox
         startThread(named: "evpn-cluster") {
             let host: any DatastoreHost =
-                if let k3s = settings.k3s {
-                    K3sHost(settings: settings, k3s: k3s, mailbox: mailbox, report: report)
-                } else if let driven = settings.driven {
+                if let driven = settings.driven {
                     DrivenHost(
                         settings: settings, datastore: driven, mailbox: mailbox, report: report)
                 } else {

@@ -4,10 +4,9 @@ import MeshBase
 import NetAddress
 
 extension DrivenHost {
-    /// Removals of left-overs and a grant.
+    /// Removals of left-overs, the place and a grant; more rounds mean that somebody else is
+    /// changing the cluster too.
     private static let roundLimit = 6
-    /// A joiner gives up earlier by itself.
-    private static let placeLimit = Duration.seconds(200)
 
     func admit(_ admission: Admission) -> HostReport {
         let joiner = admission.joiner.node
@@ -25,10 +24,9 @@ extension DrivenHost {
             else { return postponed(.notServing) }
             for _ in 0..<DrivenHost.roundLimit {
                 let nodes = try driver.nodes(record)
-                // The first server of a row is granted without a reservation in the datastore: who
-                // joins is its learner soon, and the datastore itself admits one at a time.
                 let step = K3sPlan.admissionStep(
-                    admission, nodes: nodes, reservation: place(nodes) ?? admission.joiner.name)
+                    withoutTheSilent(admission, nodes), nodes: nodes,
+                    reservation: try driver.place.holder(nodes))
                 switch step {
                 case .postpone(let reason): return postponed(reason)
                 case .refuse(let reason):
@@ -38,7 +36,10 @@ extension DrivenHost {
                 case .remove(let name):
                     guard let node = nodes.first(where: { $0.name == name }) else { continue }
                     try driver.remove(node, record)
-                case .reserve: return postponed(.anotherJoining)
+                case .reserve:
+                    guard try driver.place.take(for: admission.joiner.name) else {
+                        return postponed(.anotherJoining)
+                    }
                 case .grantServer:
                     guard nodes.allSatisfy({ !$0.isServer || $0.isVoter }) else {
                         return postponed(.anotherJoining)
@@ -54,12 +55,17 @@ extension DrivenHost {
         }
     }
 
-    /// The server that was admitted last, until it votes or has not come for too long.
-    private func place(_ nodes: [K3sNode]) -> String? {
-        guard let held = admitted else { return nil }
-        let hasArrived = nodes.contains { $0.name == held.name && $0.isVoter }
-        if hasArrived || bootTime - held.at > DrivenHost.placeLimit { admitted = nil }
-        return admitted?.name
+    /// The mesh needs a moment to see that a machine is gone. A server with the joiner's host name
+    /// that takes no connection has most likely come back as the joiner.
+    private func withoutTheSilent(_ admission: Admission, _ nodes: [K3sNode]) -> Admission {
+        var admission = admission
+        admission.livingNamesakes = admission.livingNamesakes.filter { name in
+            guard let node = nodes.first(where: { $0.name == name }), node.isServer,
+                name != admission.joiner.name
+            else { return true }
+            return driver.takesConnections(node)
+        }
+        return admission
     }
 
     private func grant(
@@ -78,7 +84,6 @@ extension DrivenHost {
         guard let sealed = grant.sealed(to: admission.joinerKey) else {
             throw HostFailure("the joiner's key cannot be sealed to")
         }
-        if role == .server { admitted = (admission.joiner.name, bootTime) }
         return .admitted(
             joiner: admission.joiner.node, nonce: admission.nonce, role: role, sealed: sealed)
     }

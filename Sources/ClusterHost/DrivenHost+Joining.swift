@@ -48,29 +48,30 @@ extension DrivenHost {
             let record = try loadRecord()
             switch record.phase {
             case .founding: throw HostFailure("READY of this datastore is not certified")
-            case .joining: try run(record, isNew: true)
+            case .joining: try run(record, isNew: true, servers: servers)
             case .server:
-                guard try driver.holdsData() else {
+                if let loss = try driver.lossOfMember(record) {
                     service.stop()
-                    return report(
-                        .startFailed(
-                            .removed, reason: "the datastore's data on this machine is lost"))
+                    return report(.startFailed(.removed, reason: loss))
                 }
-                try run(record, isNew: false)
-            case .agent: try run(record, isNew: false)
+                try run(record, isNew: false, servers: servers)
+            case .agent: try run(record, isNew: false, servers: servers)
             }
         } catch {
             report(.startFailed(.transient, reason: error.description))
         }
     }
 
-    private func run(_ record: HostRecord, isNew: Bool) throws(HostFailure) {
-        let isMember = !isNew && record.role == .server
+    private func run(
+        _ record: HostRecord, isNew: Bool, servers: [IPAddress]
+    ) throws(HostFailure) {
         if !service.adopt(unit: unitName) {
-            try start(record)
+            try driver.configure(record, servers: servers + record.endpoints)
+            try start(record, isBound: isNew, until: bootTime + DrivenHost.joinLimit)
             // A part of the certified cluster may outlive the daemon from its first moment on.
-            if isMember { try service.release() }
+            if !isNew { try service.release() }
         }
+        let isMember = !isNew && driver.hasJoined(record)
         do throws(HostFailure) {
             let limit =
                 isNew || record.role == .agent ? DrivenHost.joinLimit : DrivenHost.healthLimit
@@ -90,7 +91,7 @@ extension DrivenHost {
                 try driver.settle(settled)
                 try store(settled)
             }
-            try service.release()
+            try letGo()
             isExpectedToRun = true
             report(.running(record.cluster, record.role))
         } catch {
@@ -99,7 +100,8 @@ extension DrivenHost {
         }
     }
 
-    /// Health, members and agents; remembers the servers' addresses for the next start.
+    /// Health, members and agents; remembers the servers' addresses for the next start, and points
+    /// this machine's configuration at a living one.
     func probe() {
         do throws(HostFailure) {
             var record = try loadRecord()
@@ -107,16 +109,20 @@ extension DrivenHost {
                 isExpectedToRun = false
                 return report(.exited(reason: "\(driver.name) ended: \(lastLogLine())"))
             }
-            try driver.checkReadiness(record)
+            try driver.checkHealth(record)
             if record.role == .server, try authorityHash(record) != record.cluster.caHash {
                 throw HostFailure("the authority on this machine is not the certified one")
             }
             let nodes = try driver.nodes(record)
-            let addresses = nodes.filter(\.isVoter).compactMap(\.ipv4).sorted()
+            let voters = nodes.filter(\.isVoter)
+            let addresses = voters.compactMap(\.ipv4).sorted()
             if addresses != record.endpoints, !addresses.isEmpty {
                 record.endpoints = addresses
                 try store(record)
             }
+            let living = voters.filter(\.isReady).compactMap(\.ipv4).sorted()
+                .filter { $0 != record.address }
+            if !living.isEmpty { try driver.configure(record, servers: living) }
             report(
                 .observed(
                     Observation(

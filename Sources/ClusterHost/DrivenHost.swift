@@ -4,7 +4,8 @@ import Glibc
 import MeshBase
 import NetAddress
 
-/// Runs a datastore through a ``DatastoreDriver``, as a supervised child.
+/// Runs a datastore through a ``DatastoreDriver``: as a unit of the machine's init system where that is
+/// K3s', else as a supervised child.
 final class DrivenHost: DatastoreHost {
     let settings: ClusterExecutor.Settings
     let mailbox: CommandMailbox
@@ -14,9 +15,8 @@ final class DrivenHost: DatastoreHost {
     let driver: any DatastoreDriver
     var isExpectedToRun = false
     var serviceName: String { driver.name }
-    var unitName: String { driver.name }
-    /// The server that this machine admitted last, and when: one joins at a time.
-    var admitted: (name: String, at: BootInstant)?
+    var unitName: String { driver.unit((try? loadRecord())?.role ?? .server) }
+    private var permit: StartPermit { StartPermit(directory: paths.directory) }
 
     init(
         settings: ClusterExecutor.Settings, datastore: DrivenDatastore, mailbox: CommandMailbox,
@@ -25,11 +25,10 @@ final class DrivenHost: DatastoreHost {
         self.settings = settings
         self.mailbox = mailbox
         self.report = report
-        paths = HostPaths(directory: settings.directory, logName: "datastore.log")
-        service = SupervisedService(
-            supervisor: settings.supervisor, processFile: paths.process,
-            onExit: { mailbox.post(.processEnded($0)) })
         switch datastore {
+        case .k3s(let k3s):
+            driver = K3sDriver(
+                k3s: k3s, directory: settings.directory, interrupt: mailbox.interrupt)
         case .program(let path, let interface):
             driver = ProgramDriver(
                 path: path, interface: interface, directory: settings.directory + "/data",
@@ -38,6 +37,16 @@ final class DrivenHost: DatastoreHost {
             driver = K0sDriver(
                 settings: k0s, directory: settings.directory, interrupt: mailbox.interrupt)
         }
+        paths = HostPaths(directory: settings.directory, logName: driver.logName)
+        let child = SupervisedService(
+            supervisor: settings.supervisor, processFile: paths.process,
+            onExit: { mailbox.post(.processEnded($0)) })
+        if case .k3s(let k3s) = datastore {
+            service = k3s.service(
+                child: child, directory: paths.directory, interrupt: mailbox.interrupt)
+        } else {
+            service = child
+        }
     }
 
     func isBound(_ record: HostRecord) -> Bool {
@@ -45,20 +54,25 @@ final class DrivenHost: DatastoreHost {
     }
 
     func inspect() throws(HostFailure) -> LocalDatastore {
+        try service.guardStarts(of: [driver.unit(.server), driver.unit(.agent)])
         let holdsData = try driver.holdsData()
         guard fileExists(paths.record) else {
-            return holdsData ? .foreign(caHash: .zero) : .none
+            return holdsData ? .foreign(caHash: (try? authorityHash(nil)) ?? .zero) : .none
         }
         let record = try loadRecord()
         switch record.phase {
         case .founding: return .founding(record.cluster)
-        case .server: return .server(record.cluster)
+        case .server:
+            if holdsData, let hash = try? authorityHash(record), hash != record.cluster.caHash {
+                return .foreign(caHash: hash)
+            }
+            return .server(record.cluster)
         case .agent: return .agent(record.cluster)
         case .joining: return holdsData ? .server(record.cluster) : .none
         }
     }
 
-    func authorityHash(_ record: HostRecord) throws(HostFailure) -> Bytes32 {
+    func authorityHash(_ record: HostRecord?) throws(HostFailure) -> Bytes32 {
         let authority = try driver.authority(record)
         guard !authority.isEmpty else { throw HostFailure("\(driver.name) has no authority") }
         return sha256(authority)
@@ -81,9 +95,11 @@ final class DrivenHost: DatastoreHost {
             if !service.isRunning {
                 try hooks.before(.server)
                 try driver.prepareFounding(record)
-                try start(record, deadline: deadline)
+                try driver.configure(record, servers: [])
+                try start(record, deadline: deadline, isBound: true, until: deadline)
             }
             try waitUntilReady(record, until: deadline)
+            service.extend(to: deadline)
             let cluster = ClusterIdentity(
                 generation: generation, caHash: try authorityHash(record))
             if record.cluster != cluster {
@@ -129,6 +145,7 @@ final class DrivenHost: DatastoreHost {
             record.phase = .server
             try driver.settle(record)
             try store(record)
+            permit.withdraw()
             if service.isRunning { try service.release() }
             runAfterHook(.server)
         } catch {
@@ -140,15 +157,27 @@ final class DrivenHost: DatastoreHost {
 
     // MARK: - Process
 
-    func start(_ record: HostRecord, deadline: BootInstant? = nil) throws(HostFailure) {
+    /// - Parameters:
+    ///   - deadline: the service must not run past it unless it is released.
+    ///   - limit: until when the gate lets a machine without data start.
+    func start(
+        _ record: HostRecord, deadline: BootInstant? = nil, isBound: Bool, until limit: BootInstant
+    ) throws(HostFailure) {
         let words = try driver.command(record)
         guard let name = words.first, let program = locateProgram(name) else {
             throw HostFailure("\(words.first ?? driver.name) is not installed")
         }
+        if isBound { try permit.give(until: limit) } else { permit.withdraw() }
         try service.start(
             ServiceOrder(
-                unit: driver.name, command: [program] + words.dropFirst(), logFile: paths.log,
-                deadline: deadline))
+                unit: driver.unit(record.role), command: [program] + words.dropFirst(),
+                logFile: paths.log, deadline: deadline, isBound: isBound))
+    }
+
+    /// The machine is seen in the certified cluster: the service outlives the daemon from now on.
+    func letGo() throws(HostFailure) {
+        permit.withdraw()
+        try service.release()
     }
 
     /// - Throws: when the datastore ends, `deadline` passes or something urgent arrives.
@@ -165,7 +194,7 @@ final class DrivenHost: DatastoreHost {
             }
             do throws(HostFailure) {
                 try driver.checkReadiness(record)
-                let own = try driver.nodes(record).first { $0.ipv4 == record.address }
+                let own = try driver.nodes(record).first { driver.isOwn($0, record) }
                 if let own, record.role == .agent || own.isVoter { return }
                 problem = own == nil ? "this machine is not listed" : "its member does not vote"
             } catch {

@@ -33,6 +33,7 @@ final class K0sDriver: DatastoreDriver {
 
     let name = "k0s"
     let kind = "k0s/1"
+    let place: any JoinersPlace = OwnPlace()
 
     private var data: String { settings.dataDirectory }
     private var configuration: String { directory + "/k0s.yaml" }
@@ -44,7 +45,7 @@ final class K0sDriver: DatastoreDriver {
         fileExists(data + "/etcd/member/wal") || fileExists(data + "/kubelet.conf")
     }
 
-    func authority(_ record: HostRecord) throws(HostFailure) -> [UInt8] {
+    func authority(_ record: HostRecord?) throws(HostFailure) -> [UInt8] {
         try readFile(authorityFile)
     }
 

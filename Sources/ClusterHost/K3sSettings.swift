@@ -1,3 +1,5 @@
+import ClusterPlan
+
 /// Where K3s is on this machine, and who starts it.
 package struct K3sSettings: Sendable {
     /// Who keeps K3s' process (`--init`).
@@ -52,4 +54,21 @@ package struct K3sSettings: Sendable {
     var authority: String { serverDirectory + "/tls/server-ca.crt" }
     var serverToken: String { serverDirectory + "/token" }
     var agentToken: String { serverDirectory + "/agent-token" }
+}
+
+extension K3sSettings {
+    /// Whoever keeps K3s' process here.
+    func service(
+        child: SupervisedService, directory: String, interrupt: Int32
+    ) -> any InitSystem {
+        switch keeper {
+        case .supervise: return child
+        case .openrc: return OpenRCService(gate: gate, directory: directory, child: child)
+        case .systemd:
+            let groups = (try? readText("/proc/self/cgroup")) ?? ""
+            return SystemdService(
+                places: SystemdService.Places(daemonUnit: ownUnit(controlGroups: groups)),
+                gate: gate, interrupt: interrupt)
+        }
+    }
 }

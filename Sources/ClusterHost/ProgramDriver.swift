@@ -29,6 +29,7 @@ final class ProgramDriver: DatastoreDriver {
 
     var name: String { String(path.split(separator: "/").last ?? "datastore") }
     let kind = "exec/1"
+    let place: any JoinersPlace = OwnPlace()
 
     func holdsData() throws(HostFailure) -> Bool {
         guard fileExists(directory) else { return false }
@@ -39,7 +40,7 @@ final class ProgramDriver: DatastoreDriver {
         }
     }
 
-    func authority(_ record: HostRecord) throws(HostFailure) -> [UInt8] {
+    func authority(_ record: HostRecord?) throws(HostFailure) -> [UInt8] {
         Array(try answer("authority", record).utf8)
     }
 

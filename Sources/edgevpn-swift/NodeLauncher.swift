@@ -27,8 +27,9 @@ enum NodeLauncher {
             let k3s = k3sSettings(config, zone: zone, token: token)
             settings.datastorePaths = k3s.map(\.datastorePaths) ?? []
             service = try await startService(
-                settings, k3s: k3s, driven: drivenDatastore(config, zone: zone, token: token),
-                logger)
+                settings,
+                driven: k3s.map { .k3s($0) }
+                    ?? drivenDatastore(config, zone: zone, token: token), logger)
         } catch {
             await server?.abandon()
             throw error
@@ -98,7 +99,7 @@ enum NodeLauncher {
 
     /// A directory on a disk that is not mounted yet is waited for; nothing is made in its place.
     private static func startService(
-        _ settings: NodeSettings, k3s: K3sSettings?, driven: DrivenDatastore?, _ logger: Logger
+        _ settings: NodeSettings, driven: DrivenDatastore?, _ logger: Logger
     ) async throws -> NodeService {
         var hasTold = false
         while true {
@@ -107,7 +108,6 @@ enum NodeLauncher {
                     var host = ClusterExecutor.Settings(
                         directory: "\(directory)/cluster", privateKey: key,
                         clusterToken: "edgevpn-\(settings.token.meshID.hex)")
-                    host.k3s = k3s
                     host.driven = driven
                     return LocalExecutor(ClusterExecutor(settings: host, report: report))
                 }

@@ -75,9 +75,10 @@ import Testing
                 settings.etcdProgram = program
                 settings.etcdctlProgram = program
             case .k3s:
-                settings.k3s = K3sSettings(
-                    program: program, dataDirectory: scratch.path + "/k3s",
-                    configDirectory: scratch.path + "/etc", interface: "edgevpn0")
+                settings.driven = .k3s(
+                    K3sSettings(
+                        program: program, dataDirectory: scratch.path + "/k3s",
+                        configDirectory: scratch.path + "/etc", interface: "edgevpn0"))
             case .program: settings.driven = .program(path: program, interface: "edgevpn0")
             }
             return ClusterExecutor(settings: settings) { [box] in box.put($0) }
