@@ -60,6 +60,8 @@ extension PlaneTests {
             _ = b.round()
         }
         try #require(b.gate.shift >= 6)
+        // What came before fills the socket's buffer, and that has no room for friends either.
+        while b.round() {}
         _ = tunnel.b.events()
 
         // Not one of 64 is likely to come through without being known.
