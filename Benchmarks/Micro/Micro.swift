@@ -16,17 +16,18 @@ enum Micro {
         ciphers()
         lookups()
         checksums()
+        gathering()
         manyPeers()
         handshakes()
     }
 
-    /// Best of seven batches, nanoseconds per call.
-    static func measure(_ name: String, _ calls: Int, _ body: () -> Void) {
+    /// Best of seven batches, nanoseconds per call, or per each of `parts` equal parts of a call.
+    static func measure(_ name: String, _ calls: Int, parts: Int = 1, _ body: () -> Void) {
         var best = Double.infinity
         for _ in 0..<7 {
             let before = cpuNanoseconds()
             for _ in 0..<calls { body() }
-            best = min(best, Double(cpuNanoseconds() - before) / Double(calls))
+            best = min(best, Double(cpuNanoseconds() - before) / Double(calls * parts))
         }
         print("\(name): \(Int(best.rounded())) ns")
     }

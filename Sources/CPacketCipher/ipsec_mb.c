@@ -19,6 +19,17 @@ static void (*library_init)(IMB_MGR *, IMB_ARCH *);
 /* Expands AES keys; written once before any reader. */
 static IMB_MGR *expander;
 
+/* A manager that is ready. On a processor without AES-NI the library leaves its pointers empty. */
+static IMB_MGR *new_manager(void) {
+    IMB_MGR *manager = library_alloc(0);
+    if (manager == NULL) return NULL;
+    IMB_ARCH chosen = IMB_ARCH_NONE;
+    library_init(manager, &chosen);
+    if (chosen > IMB_ARCH_NOAESNI) return manager;
+    library_free(manager);
+    return NULL;
+}
+
 static void open_library(void) {
     void *library = dlopen("libIPSec_MB.so.1", RTLD_NOW | RTLD_LOCAL);
     if (library == NULL) return;
@@ -29,8 +40,7 @@ static void open_library(void) {
     library_free = (void (*)(IMB_MGR *))dlsym(library, "free_mb_mgr");
     library_init = (void (*)(IMB_MGR *, IMB_ARCH *))dlsym(library, "init_mb_mgr_auto");
     if (library_alloc == NULL || library_free == NULL || library_init == NULL) return;
-    expander = library_alloc(0);
-    if (expander != NULL) library_init(expander, NULL);
+    expander = new_manager();
 }
 
 /* A single-packet AEAD job is complete when submitting it returns: nothing stays queued. */
@@ -119,13 +129,11 @@ static int open_aes(
 int ipsec_mb_start(struct packet_engine *engine) {
     pthread_once(&opened, open_library);
     if (expander == NULL) return -1;
-    IMB_MGR *manager = library_alloc(0);
-    if (manager == NULL) return -1;
-    library_init(manager, NULL);
-    engine->manager = manager;
+    engine->manager = new_manager();
+    if (engine->manager == NULL) return -1;
     engine->seal_chacha = seal_chacha;
     engine->open_chacha = open_chacha;
-    /* Without AES-NI the library emulates AES with table look-ups, which leak through the cache. */
+    /* Both suites answer in constant time: with AES-NI nothing is looked up in tables. */
     if (crypto_aead_aes256gcm_is_available()) {
         engine->seal_aes = seal_aes;
         engine->open_aes = open_aes;

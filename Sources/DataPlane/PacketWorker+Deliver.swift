@@ -5,7 +5,7 @@ import LinuxIO
 extension PacketWorker {
     /// Takes a checked IP packet of `count` bytes; it is written now or by ``writeFlows()``.
     @inline(__always)
-    mutating func gather(_ packet: UnsafeMutablePointer<UInt8>, count: Int) {
+    package mutating func gather(_ packet: UnsafeMutablePointer<UInt8>, count: Int) {
         let isIPv6 = packet[0] >> 4 == 6
         let transport = isIPv6 ? 40 : 20
         let kind = isIPv6 ? packet[6] : packet[9]
@@ -158,7 +158,7 @@ extension PacketWorker {
 
     /// Writes all flows of the batch.
     @inline(never)
-    mutating func writeFlows() {
+    package mutating func writeFlows() {
         var index = 0
         while index < flows.count {
             writeFlow(index)

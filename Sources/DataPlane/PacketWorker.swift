@@ -35,6 +35,9 @@ package struct PacketWorker: ~Copyable {
     let endpoints: UnsafeMutablePointer<clinux_address>
     let queues: UnsafeMutablePointer<WaitingPool.Queue>
     let peerCapacity: Int
+    /// The slots of the three that were ever used. The others are not touched: most nodes have few
+    /// peers, and peers come with a table, not with a packet.
+    private var knownSlots = 0
 
     /// Boot clock, read once per round.
     var now: UInt64 = 0
@@ -85,11 +88,8 @@ package struct PacketWorker: ~Copyable {
         counters = shared.counters
         peerCapacity = shared.peerCapacity
         peers = .allocate(capacity: shared.peerCapacity)
-        peers.initialize(repeating: PeerState(), count: shared.peerCapacity)
         endpoints = .allocate(capacity: shared.peerCapacity)
-        endpoints.initialize(repeating: clinux_address(), count: shared.peerCapacity)
         queues = .allocate(capacity: shared.peerCapacity)
-        queues.initialize(repeating: WaitingPool.Queue(), count: shared.peerCapacity)
         tableAddress = shared.publishedTable
         view = PacketWorker.view(at: tableAddress)
         readBuffer = PacketWorker.bytes(PacketWorker.readCapacity + 64)
@@ -176,7 +176,14 @@ package struct PacketWorker: ~Copyable {
     private mutating func adoptTable() {
         view = PacketWorker.view(at: tableAddress)
         guard let table = PacketWorker.table(at: tableAddress) else { return }
-        for index in 0..<min(view.peerCount, peerCapacity) {
+        let slots = min(view.peerCount, peerCapacity)
+        while knownSlots < slots {
+            (peers + knownSlots).initialize(to: PeerState())
+            (endpoints + knownSlots).initialize(to: clinux_address())
+            (queues + knownSlots).initialize(to: WaitingPool.Queue())
+            knownSlots += 1
+        }
+        for index in 0..<slots {
             let entry = view.peers + index
             let state = peers + index
             if state.pointee.generation != entry.pointee.generation {

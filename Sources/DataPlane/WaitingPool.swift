@@ -10,6 +10,7 @@ struct WaitingPool: ~Copyable {
         var since: UInt64 = 0
     }
 
+    /// Not touched before use: packets seldom wait, and what was used last is used first.
     private let storage: UnsafeMutablePointer<UInt8>
     private let stride: Int
     private let next: UnsafeMutablePointer<Int32>
@@ -27,8 +28,7 @@ struct WaitingPool: ~Copyable {
     init(mtu: Int) {
         stride = (mtu + 16 + 63) & ~63
         capacity = max(64, min(512, (1 << 20) / stride))
-        let bytes = PacketMemory.touched(capacity * stride)
-        storage = bytes.bindMemory(to: UInt8.self, capacity: capacity * stride)
+        storage = .allocate(capacity: capacity * stride)
         next = PacketMemory.touched(capacity, of: 0)
         counts = PacketMemory.touched(capacity, of: 0)
         waiting = PacketMemory.touched(capacity, of: 0)

@@ -76,9 +76,14 @@ package struct LinuxFileSystem: FileSystem {
     package func read(_ handle: FileHandle, at offset: Int, count: Int) throws(FileSystemError)
         -> [UInt8]
     {
-        var bytes = [UInt8](repeating: 0, count: count)
+        // Callers would take megabytes; most files are small, and those of /proc do not say.
+        let rest = try size(of: handle) - offset
+        var bytes = [UInt8](repeating: 0, count: min(count, max(rest + 1, 4096)))
         var done = 0
         while done < count {
+            if done == bytes.count {
+                bytes.append(contentsOf: repeatElement(0, count: min(done, count - done)))
+            }
             let position = done
             let result = bytes.withUnsafeMutableBytes { buffer in
                 pread(
@@ -92,7 +97,7 @@ package struct LinuxFileSystem: FileSystem {
             if result == 0 { break }
             done += result
         }
-        bytes.removeLast(count - done)
+        bytes.removeLast(bytes.count - done)
         return bytes
     }
 

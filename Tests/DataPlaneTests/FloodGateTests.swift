@@ -60,20 +60,30 @@ extension PlaneTests {
             _ = b.round()
         }
         try #require(b.gate.shift >= 6)
+        // What came before fills the socket's buffer, and that has no room for friends either.
+        while b.round() {}
         _ = tunnel.b.events()
 
         // Not one of 64 is likely to come through without being known.
         let honest: [UInt8] = [1, 0, 0, 0] + [UInt8](repeating: 9, count: 144)
+        /// Works until the honest datagram is there, which the kernel may hand over late.
+        func hears() -> Bool {
+            while SystemClock.bootNanoseconds() < limit {
+                while b.round() {}
+                let isThere = tunnel.b.events().contains {
+                    guard case .datagram(honest, _) = $0 else { return false }
+                    return true
+                }
+                if isThere { return true }
+                usleep(1000)
+            }
+            return false
+        }
         for _ in 0..<5 {
             for _ in 0..<64 { stranger.send(bogus, to: tunnel.b.address) }
             tunnel.a.plane.send(datagram: honest, to: tunnel.b.address)
-            while b.round() {}
+            try #require(hears())
         }
-        let heard = tunnel.b.events().filter {
-            guard case .datagram(let bytes, _) = $0 else { return false }
-            return bytes == honest
-        }
-        #expect(heard.count == 5)
 
         // Nobody sends any more: the thread opens the gate by itself.
         while b.gate.shift > 0, SystemClock.bootNanoseconds() < limit {
@@ -82,7 +92,6 @@ extension PlaneTests {
         }
         #expect(b.gate.shift == 0)
         stranger.send(honest, to: tunnel.b.address)
-        _ = b.round()
-        #expect(tunnel.b.events().count == 1)
+        #expect(hears())
     }
 }

@@ -378,14 +378,17 @@ struct PlaneTests {
         var b = tunnel.b.plane.makeWorker()
         let source = try UDPSocket(port: 0)
         let initiation: [UInt8] = [1, 0, 0, 0] + [UInt8](repeating: 7, count: 144)
+        for _ in 0..<400 { source.send(initiation, to: tunnel.b.address) }
         var taken = 0
-        for _ in 0..<50 {
-            for _ in 0..<100 { source.send(initiation, to: tunnel.b.address) }
+        var dropped: Int { Int(tunnel.b.plane.drops(.controlRingFull)) }
+        let limit = SystemClock.bootNanoseconds() + 20_000_000_000
+        // Where a gate is closed the kernel lets only a part through, and nobody counts the rest.
+        while taken + dropped < 400, b.gate.shift == 0, SystemClock.bootNanoseconds() < limit {
             while b.round() {}
             taken += tunnel.b.events().count
         }
         #expect(taken >= 256)
-        #expect(tunnel.b.plane.drops(.controlRingFull) == UInt64(5000 - taken))
-        #expect(tunnel.b.plane.drops(.controlRingFull) > 0)
+        #expect(taken + dropped == 400 || b.gate.shift > 0)
+        #expect(dropped > 0)
     }
 }

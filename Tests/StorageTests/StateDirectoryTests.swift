@@ -118,6 +118,18 @@ struct LinuxFileSystemTests {
         rmdir(path)
     }
 
+    /// Files of /proc have no length of their own, and this one takes more than a page.
+    @Test func aFileThatDoesNotKnowItsLengthIsReadWhole() throws {
+        let system = LinuxFileSystem()
+        let path = "/proc/kallsyms"
+        let handle = try system.open(path, .read)
+        defer { system.close(handle) }
+        #expect(try system.size(of: handle) == 0)
+        let some = try system.read(handle, at: 0, count: 100_000)
+        #expect(some.count == 100_000)
+        #expect(try system.read(handle, at: 0, count: 5_000) == Array(some[..<5_000]))
+    }
+
     @Test func aSecondProcessLearnsWhoHoldsTheDirectory() throws {
         try inTemporaryDirectory { root in
             let location = StateLocation(path: "\(root)/a/b/state")

@@ -3,11 +3,20 @@ import Foundation
 /// What is measured once and has no counterpart to compare with.
 extension Lab {
     func facts(_ programs: Programs) throws -> [(String, String)] {
+        let rest = try membersAtRest(programs.binary, peers: 10)
         var facts = [
             (
                 "resident, a tunnel with 1,000 peers at rest, MiB",
                 String(format: "%.1f", try manyPeers(programs.binary, count: 1000))
-            )
+            ),
+            (
+                "resident, a member of a mesh with ten peers at rest, MiB",
+                String(format: "%.1f", rest[.idleMemory] ?? .nan)
+            ),
+            (
+                "CPU, the same, % of a core",
+                String(format: "%.3f", rest[.idleShare] ?? .nan)
+            ),
         ]
         let words = processor.map { ["taskset", "-c", "\($0)"] } ?? []
         for line in try execute(words + [programs.micro]).output.split(separator: "\n") {
@@ -50,5 +59,37 @@ extension Lab {
         }
         kill(process, SIGTERM)
         return memory
+    }
+
+    /// What a member costs that is alone on its side, while it and so many others, which share the
+    /// other side, have nothing to send.
+    private func membersAtRest(_ binary: String, peers: Int) throws -> [Metric: Double] {
+        let token = try newToken(binary: binary, file: "rest-token")
+        let port = 7120
+        let one = try start(
+            inside(
+                .a,
+                memberWords(
+                    binary: binary, token: token, name: "rest0", port: port, interface: "rest0")),
+            log: "rest0")
+        let others = try (1...peers).map { number in
+            let name = "rest\(number)"
+            let words = memberWords(
+                binary: binary, token: token, name: name, port: port + number, interface: name)
+            return try start(
+                inside(.b, words + ["--peer", "\(Side.a.outer):\(port)"]), log: name)
+        }
+        defer { for process in others + [one] { kill(process, SIGTERM) } }
+        let candidate = Candidate(name: "rest", suite: "", target: "", processes: [one])
+        for _ in 0..<150 {
+            Thread.sleep(forTimeInterval: 0.2)
+            let status = try memberStatus(binary: binary, "rest0")
+            guard status?.peers.count(where: { $0.state == "alive" && $0.suite != nil }) == peers
+            else { continue }
+            // What follows a meeting is over by then.
+            Thread.sleep(forTimeInterval: 10)
+            return idle([candidate], seconds: 20)[0]
+        }
+        throw Failure("the members did not meet\n" + logs())
     }
 }
