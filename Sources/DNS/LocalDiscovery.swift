@@ -90,6 +90,11 @@ package struct LocalDiscovery {
         browser.timeout(at: now, random: &random, into: &actions)
     }
 
+    /// Asks all links once, out of turn (RFC 6762 section 5.1); call it seldom.
+    package mutating func askAgain(at now: BootInstant) {
+        browser.askAgain(at: now)
+    }
+
     /// The service at `instance` belongs to no member of this mesh.
     package mutating func reject(_ instance: DNSName) {
         browser.reject(instance)

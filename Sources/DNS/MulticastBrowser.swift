@@ -34,6 +34,11 @@ package struct MulticastBrowser {
         }
     }
 
+    /// Somebody is missed: the next question is due now, though others would wait.
+    mutating func askAgain(at now: BootInstant) {
+        nextQuery = nextQuery.map { min($0, now) }
+    }
+
     /// The set of interfaces changed; with news among them the links are asked again.
     mutating func setInterfaces(
         _ interfaces: [DiscoveryInterface], hasNews: Bool, at now: BootInstant,

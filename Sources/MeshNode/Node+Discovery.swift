@@ -238,6 +238,7 @@ extension Node {
 
     mutating func searchLostMembers(at now: Now, into actions: inout [NodeAction]) {
         guard !isLeaving else { return }
+        if missesSomebody { discovery?.askAgain(at: now.boot) }
         for node in wantedSessions.sorted() {
             guard let member = members[node], member.state != .left else { continue }
             if member.sending == nil {
@@ -246,6 +247,18 @@ extension Node {
                 paths.want(node, candidates: member.record?.endpoints ?? [], at: now.boot)
             }
         }
+    }
+
+    /// Questions on the network get rare with time, up to one an hour. A node that is alone, or
+    /// whose founding has not met all its voters, may have been cut off from the others from the
+    /// beginning; once it is not, nobody shall wait for an hour.
+    private var missesSomebody: Bool {
+        guard members.values.contains(where: \.isConnected) else { return true }
+        guard let policy = configuration.token.policy, founding.readyAuthority == nil else {
+            return false
+        }
+        let others = members.values.count { $0.certificate.roles.contains(.voter) }
+        return others + 1 < policy.voterLimit
     }
 
     /// The candidates remembered from an earlier run.

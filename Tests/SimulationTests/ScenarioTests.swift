@@ -266,3 +266,19 @@ func aVoterLosesItsDisk(after time: Duration) {
     let trial = Trial(options, faultsFor: .seconds(120))
     #expect(trial.problems.isEmpty, "\(trial.story())")
 }
+
+/// Two halves that never met: by the time they can, their questions on the network are rare.
+@Test func halvesThatNeverMetFoundWithinAMinute() {
+    var options = SimulationOptions(
+        seed: 3, machines: 4, policy: GenesisPolicy(voterLimit: 4, servers: 3))
+    options.startSpread = .seconds(1)
+    let world = Simulation(options: options)
+    world.split([2, 3])
+    world.run(until: world.now + .seconds(700))
+    #expect(world.status(of: 0)?.peers.count == 1)
+    world.heal()
+    let founded = world.run(until: world.now + .seconds(60)) { world in
+        (0..<4).allSatisfy { world.status(of: $0)?.founding.phase == .ready }
+    }
+    #expect(founded, "\(world.storyTail())")
+}
