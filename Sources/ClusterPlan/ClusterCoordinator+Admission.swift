@@ -85,9 +85,13 @@ extension ClusterCoordinator {
         if case .admit(let current) = pending?.command, current.joiner.node == peer.id {
             return nil
         }
+        guard peer.mayServe || request.wish != .server else {
+            answer(peer.id, .refusal(nonce: nonce, .notNamed), into: &actions)
+            return nil
+        }
         var admission = Admission(
             nonce: nonce, joiner: joiner, joinerKey: peer.staticKey,
-            request: request.signingRequest, wish: request.wish,
+            request: request.signingRequest, wish: peer.mayServe ? request.wish : .agent,
             serverLimit: configuration.serverLimit, replaces: request.replaces,
             cluster: cluster)
         admission.livingNamesakes = livingNames(of: peer)

@@ -14,6 +14,7 @@ extension ClusterCoordinator {
             print.mix(peer.hostname)
             print.mix(peer.dnsLabel)
             print.mix(peer.isAlive)
+            print.mix(peer.mayServe)
         }
         for owner in roleFacts.keys.sorted() {
             print.mix(owner)

@@ -70,10 +70,13 @@ package struct ClusterPeer: Hashable, Sendable {
     package var dnsLabel: String
     /// A hint for choosing whom to ask; it grants nothing.
     package var isAlive: Bool
+    /// Whether it may become a server: in the founding mode `voters` only machines that the admin
+    /// key named may, everywhere else all may.
+    package var mayServe: Bool
 
     package init(
         id: NodeID, staticKey: StaticPublicKey, ipv4: IPAddress?, ipv6: IPAddress,
-        hostname: String, dnsLabel: String? = nil, isAlive: Bool
+        hostname: String, dnsLabel: String? = nil, isAlive: Bool, mayServe: Bool = true
     ) {
         self.id = id
         self.staticKey = staticKey
@@ -82,6 +85,7 @@ package struct ClusterPeer: Hashable, Sendable {
         self.hostname = hostname
         self.dnsLabel = dnsLabel ?? hostname
         self.isAlive = isAlive
+        self.mayServe = mayServe
     }
 }
 

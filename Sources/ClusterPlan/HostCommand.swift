@@ -220,12 +220,16 @@ package enum RefusalReason: UInt8, Hashable, Sendable, CaseIterable {
     /// Another live member has the joiner's address.
     case addressInUse = 2
     case badRequest = 3
+    /// The joiner wants to be a server, and the admin key did not name it.
+    case notNamed = 4
 
     package var text: String {
         switch self {
         case .wrongCluster: "the server belongs to another cluster"
         case .addressInUse: "another member of the datastore has this machine's address"
         case .badRequest: "the server refused the certificate request"
+        case .notNamed:
+            "only machines that the admin key named become servers here; say `token voter ID`"
         }
     }
 }

@@ -356,6 +356,12 @@ extension Node {
         }
     }
 
+    /// In mode `voters` the datastore is as guarded as the founding: a token's holder can make
+    /// members, and none of them gets what servers have.
+    private func mayServe(_ certificate: MembershipCertificate) -> Bool {
+        configuration.token.policy?.mode != .voters || certificate.roles.contains(.voter)
+    }
+
     /// The members as liveness and the planner know them changed.
     mutating func membershipChanged(at now: Now, into actions: inout [NodeAction]) {
         let names = hostnames
@@ -365,13 +371,15 @@ extension Node {
                     id: node, staticKey: member.certificate.staticKey, ipv4: member.ipv4,
                     ipv6: member.certificate.ipv6,
                     hostname: member.record?.hostname ?? node.short, dnsLabel: names[node],
-                    isAlive: member.state != .dead && member.state != .left)
+                    isAlive: member.state != .dead && member.state != .left,
+                    mayServe: mayServe(member.certificate))
             }
         }
         peers.append(
             ClusterPeer(
                 id: id, staticKey: configuration.identity.staticKey.publicKey, ipv4: ipv4,
-                ipv6: ipv6, hostname: configuration.hostname, dnsLabel: names[id], isAlive: true))
+                ipv6: ipv6, hostname: configuration.hostname, dnsLabel: names[id], isAlive: true,
+                mayServe: mayServe(configuration.certificate)))
         tellCluster(.peers(peers), at: now, into: &actions)
     }
 }

@@ -57,6 +57,34 @@ import Testing
         }
     }
 
+    /// A holder of the token whom the admin key did not name gets no server's place, though one is free.
+    @Test func whoWasNotNamedDoesNotServe() async throws {
+        try await withClusterLab(
+            count: 4, policy: ["--nodes", "3", "--disk-losses", "0", "--genesis", "voters"]
+        ) { cluster in
+            let (named, stranger) = (Array(cluster.nodes[..<3]), cluster.nodes[3])
+            try await cluster.start(cluster.nodes)
+            var token = cluster.token
+            for node in named {
+                try await eventually("\(node.name) answers") { try await node.status() != nil }
+                let id = try #require(try await node.status()).node.id
+                token = try await cluster.named(voter: id, in: token)
+            }
+            for node in cluster.nodes {
+                node.daemon?.send(SIGTERM)
+                try await node.daemon?.end(within: .seconds(10))
+            }
+            _ = try cluster.lab.file("token", token)
+            let early = [named[0], named[1], stranger]
+            try await cluster.start(early)
+            try await cluster.settle(early, servers: 2, agents: 1, within: .seconds(120))
+            #expect(try await stranger.status()?.cluster.role == "agent")
+            #expect(!FileManager.default.fileExists(atPath: "\(stranger.files)/ca.key"))
+            try named[2].start()
+            try await cluster.settle(cluster.nodes, servers: 3, agents: 1, within: .seconds(60))
+        }
+    }
+
     @Test func oneMachineFoundsWhenItIsTold() async throws {
         try await withClusterLab(count: 1, policy: ["--genesis", "single"]) { cluster in
             let node = cluster.nodes[0]

@@ -71,6 +71,22 @@ import Testing
         #expect(throws: FoundingLogProblem.self) { try FoundingLog(text) }
     }
 
+    /// Machines that the admin key did not name join as agents, and the cluster gets all its servers.
+    @Test func inModeVotersOnlyVotersServe() {
+        var whole = 0
+        for seed in UInt64(0)..<300 {
+            var course = FoundingCourse.varied(seed)
+            guard course.policy.foundsFromTokenAlone else { continue }
+            course.policy.mode = .voters
+            course.growth = 3
+            let world = FoundingWorld(course: course, seed: seed)
+            world.run()
+            #expect(world.violation == nil, "seed \(seed)")
+            if world.isWhole { whole += 1 }
+        }
+        #expect(whole > 50, "\(whole) got all servers and agents")
+    }
+
     // MARK: - Mutants
 
     /// A rule left out. If the worlds did not notice, they would be worth nothing.
@@ -98,6 +114,11 @@ import Testing
         Mutant(testDescription: "no wait after a start") {
             $0.rules.waitsAfterStart = false
             $0.makeStormy()
+        },
+        Mutant(testDescription: "servers are not guarded in mode voters") {
+            $0.policy.mode = .voters
+            $0.growth = 3
+            $0.guardsServers = false
         },
         Mutant(testDescription: "deadlines are ignored") { $0.rules.obeysDeadline = false },
         Mutant(testDescription: "time is measured with the wall clock") {

@@ -116,7 +116,7 @@ extension ClusterInput {
 extension ClusterPeer {
     fileprivate var text: String {
         "\(id) \(word(staticKey.bytes)) \(word(ipv4)) \(ipv6) \(quoted(hostname)) "
-            + "\(quoted(dnsLabel)) \(word(isAlive))"
+            + "\(quoted(dnsLabel)) \(word(isAlive)) \(word(mayServe))"
     }
 
     fileprivate init(_ words: inout LogWords) throws(LogProblem) {
@@ -124,6 +124,6 @@ extension ClusterPeer {
             id: try words.node(), staticKey: StaticPublicKey(try words.bytes32()),
             ipv4: try words.optional { words throws(LogProblem) in try words.address() },
             ipv6: try words.address(), hostname: try words.text(), dnsLabel: try words.text(),
-            isAlive: try words.flag())
+            isAlive: try words.flag(), mayServe: try words.flag())
     }
 }

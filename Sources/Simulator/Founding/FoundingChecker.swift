@@ -237,6 +237,13 @@ final class FoundingChecker {
         {
             fail(violation)
         }
+        if course.policy.mode == .voters {
+            for machine in world.machines where machine.part == .growth {
+                if case .server = machine.disk.data {
+                    fail("I2: \(machine.name) is a server, and nobody named it a voter")
+                }
+            }
+        }
         let present = world.machines.filter { !$0.isClone }
         if expectsNothing {
             for machine in present where machine.founding?.view.alarm == nil {

@@ -49,6 +49,8 @@ package struct FoundingCourse: Sendable {
     // What a broken world looks like, for tests of the world itself.
     /// Nodes measure time with a clock that jumps with the wall.
     package var poisonsClock = false
+    /// In mode `voters` nobody else becomes a server.
+    package var guardsServers = true
     /// Each vote is compared with the disk before it leaves.
     package var checksDurability = true
 

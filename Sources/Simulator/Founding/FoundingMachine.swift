@@ -91,11 +91,11 @@ final class FoundingMachine {
     }
 
     /// This machine in the eyes of the planner of another.
-    func peer(isAlive: Bool) -> ClusterPeer {
+    func peer(isAlive: Bool, mayServe: Bool) -> ClusterPeer {
         ClusterPeer(
             id: identity, staticKey: FoundingMachine.key(number),
             ipv4: .v4(0x0A01_0001 + UInt32(number)), ipv6: .v6(0xFD00 << 48, UInt64(number)),
-            hostname: "n\(index)", isAlive: isAlive)
+            hostname: "n\(index)", isAlive: isAlive, mayServe: mayServe)
     }
 
     /// Whether it had such a word when it decided to release its datastore.

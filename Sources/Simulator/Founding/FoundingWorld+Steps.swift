@@ -239,7 +239,10 @@ extension FoundingWorld {
             founding.timeout(at: at, random: &random, into: &actions)
         }
         let peers = machines.filter { !$0.isClone }.map { other in
-            other.peer(isAlive: other === machine || company.contains(other.number))
+            other.peer(
+                isAlive: other === machine || company.contains(other.number),
+                mayServe: !course.guardsServers || course.policy.mode != .voters
+                    || other.part == .voter)
         }
         step(machine) { (cluster: inout ClusterCoordinator, at, random, actions) in
             cluster.membershipChanged(peers, at: at, random: &random, into: &actions)
