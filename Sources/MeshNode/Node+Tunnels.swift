@@ -16,6 +16,7 @@ extension Node {
             search(for: node, at: now, into: &actions)
             return
         }
+        paths.want(node, candidates: [], at: now.boot)
         withTunnels(at: now, into: &actions) { tunnels, random, results in
             tunnels.connect(key, at: now, random: &random, into: &results)
         }
@@ -32,6 +33,7 @@ extension Node {
             case .reserveTimestamp(let stamp):
                 actions.append(.persist(.timestamp(stamp)))
             case .send(let datagram, let target):
+                countSent(datagram)
                 transmit(datagram, to: target, into: &actions)
             case .installSession(let key, let session):
                 guard let node = membersByKey[key] else { continue }
@@ -48,7 +50,7 @@ extension Node {
                 members[node]?.waiting.removeAll()
                 actions.append(.log(.info, "member \(node.short) does not answer handshakes"))
                 disconnected(node, at: now, into: &actions)
-                search(for: node, at: now, into: &actions)
+                search(for: node, isForced: true, at: now, into: &actions)
             case .dropped(let reason):
                 drop("handshake \(reason)")
             }
@@ -131,6 +133,7 @@ extension Node {
             drop("frame without session")
             return
         }
+        countSent(datagram, carrying: payload)
         transmit(datagram, to: endpoint, into: &actions)
     }
 

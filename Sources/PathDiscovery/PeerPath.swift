@@ -90,6 +90,9 @@ package struct PeerPath {
         ways[address] = Way()
     }
 
+    /// Data goes out. What idle members say to each other now and then is over after that time.
+    func isActive(at now: BootInstant) -> Bool { now - (lastSent ?? .zero) < .seconds(3) }
+
     /// Data goes out, and nothing comes back.
     func isSilent(at now: BootInstant) -> Bool {
         guard let sent = lastSent, now - sent < .seconds(2) else { return false }
@@ -164,6 +167,14 @@ struct Way {
         min(max((roundTrip ?? .milliseconds(300)) * 3, .milliseconds(200)), .seconds(2))
     }
 
+    /// From a lost probe to the next one: quick, but not while half of the answers may be under way.
+    var hurry: Duration { max(.milliseconds(150), patience / 2) }
+
+    /// From probe to probe of a way that broke, the rarer the longer that is ago.
+    func pauseSinceItBroke(at now: BootInstant) -> Duration {
+        min(max((now - (lastPong ?? now)) / 10, .seconds(2)), .seconds(27))
+    }
+
     /// An answer that takes longer is late.
     var usualAnswer: Duration {
         (roundTrip ?? .milliseconds(300)) * 3 / 2 + .milliseconds(50)
@@ -209,10 +220,11 @@ struct Way {
         }
         guard let index = pending.firstIndex(where: { $0.id == id }) else { return false }
         let sample = now - pending[index].sentAt
-        roundTrip = roundTrip.map { usual in
-            // After a slow time the estimate comes back quickly: patience is slowness to notice.
-            sample * 2 < usual ? (usual + sample * 3) / 4 : (usual * 7 + sample) / 8
-        } ?? sample
+        roundTrip =
+            roundTrip.map { usual in
+                // After a slow time the estimate comes back quickly: patience is slowness to notice.
+                sample * 2 < usual ? (usual + sample * 3) / 4 : (usual * 7 + sample) / 8
+            } ?? sample
         pending.removeFirst(index + 1)
         opened(at: now)
         history <<= 1
