@@ -17,8 +17,10 @@ extension Node {
             return
         }
         paths.want(node, candidates: [], at: now.boot)
+        let isWayConfirmed = paths.isConfirmed(node, at: now.boot)
         withTunnels(at: now, into: &actions) { tunnels, random, results in
-            tunnels.connect(key, at: now, random: &random, into: &results)
+            tunnels.connect(
+                key, isWayConfirmed: isWayConfirmed, at: now, random: &random, into: &results)
         }
     }
 
