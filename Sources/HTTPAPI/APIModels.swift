@@ -10,11 +10,15 @@ package struct StatusModel: Codable, Hashable, Sendable {
     package var dht: DHTModel?
     /// What was dropped since the start, by reason; without those that did not happen.
     package var drops: [String: UInt64]?
+    /// Bytes of datagrams that the node made by itself since the start, by what they say. Packets of
+    /// the device and what is carried for others do not count.
+    package var sentBytes: [String: UInt64]?
 
     package init(
         node: NodeModel, peers: [PeerModel] = [], cluster: ClusterModel, dht: DHTModel? = nil,
-        drops: [String: UInt64]? = nil
+        drops: [String: UInt64]? = nil, sentBytes: [String: UInt64]? = nil
     ) {
+        self.sentBytes = sentBytes
         self.node = node
         self.peers = peers
         self.cluster = cluster

@@ -13,6 +13,10 @@ extension Routes {
             let label = String(reason.map { $0.isLetter || $0.isNumber ? $0 : "_" })
             text.add(count, labels: "reason=\"\(label)\"")
         }
+        text.begin("edgevpn_sent_bytes_total", .counter, "What the node said by itself, by kind.")
+        for (kind, count) in (status.sentBytes ?? [:]).sorted(by: { $0.key < $1.key }) {
+            text.add(count, labels: "kind=\"\(kind)\"")
+        }
         if let counters = await control.nameCounters() { text.add(counters) }
         var response = APIResponse(status: 200, body: Array(text.text.utf8))
         response.contentType = "text/plain; version=0.0.4; charset=utf-8"

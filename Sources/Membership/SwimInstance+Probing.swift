@@ -20,14 +20,18 @@ extension SwimInstance {
         guard probe == nil, let target = nextTarget(at: now, random: &random) else { return }
         sequence &+= 1
         probe = Probe(
-            target: target, sequence: sequence,
+            target: target, sequence: sequence, sentAt: now,
             indirectAt: now + scaledByHealth(timing.probeTimeout), failsAt: now + interval)
         send(.ping(sequence: sequence), to: target, at: now, into: &actions)
     }
 
-    mutating func probeSucceeded() {
+    /// The answer came. Where answers are slow the pace is such that helpers are not asked in vain:
+    /// where everybody is slow, more questions make everybody slower.
+    mutating func probeSucceeded(at now: BootInstant) {
+        if let probe { slowestAnswer = max(now - probe.sentAt, slowestAnswer * 7 / 8) }
         probe = nil
-        localHealth = max(0, localHealth - 1)
+        let needed = Int(slowestAnswer / timing.probeTimeout)
+        localHealth = min(max(localHealth - 1, needed), SwimLimits.localHealth)
     }
 
     /// Helpers that stayed silent altogether speak against this node's own link, not against the

@@ -9,7 +9,7 @@ extension SwimInstance {
     ) {
         guard !hasLeft, let member = members[node] else { return }
         members[node]?.lastHeard = now
-        if probe?.target == node { probeSucceeded() }
+        if probe?.target == node { probeSucceeded(at: now) }
         switch member.state {
         case .alive: return
         case .left:
@@ -61,7 +61,7 @@ extension SwimInstance {
             else { return actions.append(.dropped(.busy)) }
         case .ack(let sequence):
             if let current = probe, answersProbe, current.helpers.contains(sender) {
-                probeSucceeded()
+                probeSucceeded(at: now)
             } else if !answersProbe,
                 !finishRelay(sequence: sequence, target: sender, at: now, into: &actions)
             {

@@ -20,6 +20,8 @@ package struct SwimInstance: Sendable {
     var hasLeft = false
     /// Lifeguard's local health: 0 is well, 8 is doubtful of its own timing.
     package internal(set) var localHealth = 0
+    /// How long answers to probes took lately.
+    var slowestAnswer = Duration.zero
     var sequence: UInt32 = 0
 
     var members: [NodeID: SwimMember] = [:]
@@ -87,6 +89,7 @@ struct RingPlace: Sendable {
 struct Probe: Sendable {
     let target: NodeID
     let sequence: UInt32
+    let sentAt: BootInstant
     /// When helpers are asked; `nil` once they are.
     var indirectAt: BootInstant?
     let failsAt: BootInstant
@@ -234,6 +237,7 @@ extension SwimInstance {
     /// suspicion again.
     private mutating func restartTimers(at now: BootInstant) {
         localHealth = 0
+        slowestAnswer = .zero
         probe = nil
         relays = []
         nextProbe = now + timing.probeInterval

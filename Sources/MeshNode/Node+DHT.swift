@@ -148,6 +148,7 @@ extension Node {
             case .send(let message, let target, let room):
                 let datagram =
                     envelope?.seal(message, room: room, random: &random) ?? message
+                sentBytes["dht", default: 0] += UInt64(datagram.count)
                 actions.append(.send(datagram, to: target))
             case .found(let records):
                 hasCandidates = consider(records, at: now) || hasCandidates

@@ -115,7 +115,7 @@ extension Node {
         let suites = PacketSuites(rawValue: introduction.suites)
         guard let member = members[node], member.suites != suites else { return }
         if member.suites != nil, !introduction.isProven {
-            search(for: node, at: now, into: &actions)
+            search(for: node, isForced: true, at: now, into: &actions)
             return
         }
         members[node]?.suites = suites
@@ -224,15 +224,20 @@ extension Node {
             && member.certificate.roles.contains(.voter)
     }
 
-    /// Knocks at everything that is known of `node`.
-    mutating func search(for node: NodeID, at now: Now, into actions: inout [NodeAction]) {
+    /// Looks for `node` wherever it may be.
+    ///
+    /// - Parameter isForced: has it introduce itself again, also where it answers.
+    mutating func search(
+        for node: NodeID, isForced: Bool = false, at now: Now, into actions: inout [NodeAction]
+    ) {
         guard let member = members[node] else { return }
         var addresses = member.record?.endpoints ?? []
         if let endpoint = member.endpoint, !endpoint.isStandIn, !addresses.contains(endpoint) {
             addresses.append(endpoint)
         }
         paths.want(node, candidates: addresses, at: now.boot)
-        paths.retry(addresses, at: now.boot)
+        paths.seek(
+            node, at: addresses, isForced: isForced || member.suites == nil, at: now.boot)
         runPaths(at: now, into: &actions)
     }
 
@@ -246,6 +251,12 @@ extension Node {
             } else {
                 paths.want(node, candidates: member.record?.endpoints ?? [], at: now.boot)
             }
+        }
+        // The ways of packets are looked after, too.
+        for (node, member) in members where member.sending != nil {
+            let sent = member.sessions.compactMap(\.activity.lastDataSent).max()
+            guard let sent, now.boot - sent < Node.searchInterval else { continue }
+            paths.want(node, candidates: member.record?.endpoints ?? [], at: now.boot)
         }
     }
 
@@ -341,6 +352,7 @@ extension Node {
         for result in results {
             switch result {
             case .send(let bytes, let target):
+                sentBytes["multicast", default: 0] += UInt64(bytes.count)
                 actions.append(.sendMulticast(bytes, to: target))
             case .found(let service):
                 consider(service, at: now)

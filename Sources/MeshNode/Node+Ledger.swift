@@ -323,7 +323,8 @@ extension Node {
                 search(for: node, at: now, into: &actions)
             }
         case .suspect:
-            // It may have restarted without remembering us: knock.
+            // It may have restarted without remembering us: asked where it was, it does not answer
+            // then, and is knocked at.
             search(for: node, at: now, into: &actions)
         case .dead, .left:
             disconnected(node, at: now, into: &actions)

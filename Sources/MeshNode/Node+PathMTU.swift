@@ -99,6 +99,7 @@ extension Node {
         guard let datagram, let (bytes, target) = paths.route(datagram, to: endpoint) else {
             return
         }
+        countSent(datagram, carrying: frame.encode())
         actions.append(.sendUnfragmented(bytes, to: target))
     }
 }

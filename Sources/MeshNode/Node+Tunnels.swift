@@ -16,8 +16,11 @@ extension Node {
             search(for: node, at: now, into: &actions)
             return
         }
+        paths.want(node, candidates: [], at: now.boot)
+        let isWayConfirmed = paths.isConfirmed(node, at: now.boot)
         withTunnels(at: now, into: &actions) { tunnels, random, results in
-            tunnels.connect(key, at: now, random: &random, into: &results)
+            tunnels.connect(
+                key, isWayConfirmed: isWayConfirmed, at: now, random: &random, into: &results)
         }
     }
 
@@ -32,6 +35,7 @@ extension Node {
             case .reserveTimestamp(let stamp):
                 actions.append(.persist(.timestamp(stamp)))
             case .send(let datagram, let target):
+                countSent(datagram)
                 transmit(datagram, to: target, into: &actions)
             case .installSession(let key, let session):
                 guard let node = membersByKey[key] else { continue }
@@ -48,7 +52,7 @@ extension Node {
                 members[node]?.waiting.removeAll()
                 actions.append(.log(.info, "member \(node.short) does not answer handshakes"))
                 disconnected(node, at: now, into: &actions)
-                search(for: node, at: now, into: &actions)
+                search(for: node, isForced: true, at: now, into: &actions)
             case .dropped(let reason):
                 drop("handshake \(reason)")
             }
@@ -131,6 +135,7 @@ extension Node {
             drop("frame without session")
             return
         }
+        countSent(datagram, carrying: payload)
         transmit(datagram, to: endpoint, into: &actions)
     }
 

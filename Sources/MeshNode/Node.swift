@@ -60,6 +60,8 @@ package struct Node {
     var toldSummary: FoundingSummary?
     /// Counts what was dropped and why, for `status` and for tests.
     package internal(set) var drops: [String: UInt64] = [:]
+    /// Bytes of the datagrams that this node made, by what they say; those of ``paths`` count there.
+    var sentBytes: [String: UInt64] = [:]
 
     var publishing = NamePublishing()
     /// The newest snapshot of names for the resolver.

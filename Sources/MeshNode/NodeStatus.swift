@@ -26,6 +26,8 @@ package struct NodeStatus: Sendable {
     package var meshID: [UInt8]
     package var names: [NodeID: String]
     package var drops: [String: UInt64]
+    /// Bytes of datagrams since the start, by what they say; packets of the device do not count.
+    package var sentBytes: [String: UInt64]
     /// How the NAT before this node behaves, and where others see the node.
     package var natBehaviour: NATBehaviour
     package var observed: [SocketAddress]
@@ -78,6 +80,7 @@ extension Node {
             cluster: cluster.view, policy: configuration.token.policy,
             leaseVoters: leases.voters, leaseEpoch: leases.voterEpoch,
             meshID: configuration.token.meshID, names: names, drops: drops,
+            sentBytes: sentBytes.merging(paths.sentBytes, uniquingKeysWith: +),
             natBehaviour: paths.natBehaviour, observed: paths.observedAddresses,
             mapped: mapper?.mapped, mappedBy: mapper?.mappedBy,
             warnings: warnings, dht: dhtSummary)

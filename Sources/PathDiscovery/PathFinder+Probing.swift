@@ -62,6 +62,18 @@ extension PathFinder {
             }
             return
         }
+        if agrees(with: node, on: address, at: now) {
+            select(address, .kept, for: node, into: &actions)
+            return
+        }
+        // Both work, and neither is in doubt: the difference costs nothing.
+        if let new = path.ways[address], let old = path.ways[present], new.isLive(at: now),
+            old.isLive(at: now), new.missed == 0, old.missed == 0,
+            now - (old.lastPing ?? .zero)
+                < (path.isActive(at: now) ? .milliseconds(300) : Self.idleDoubt)
+        {
+            return
+        }
         // It may have moved. What answers decides, so both are asked.
         if path.ways[address]?.isLive(at: now) != true || address.isDirect {
             if now - (path.ways[address]?.lastPing ?? .zero) > .milliseconds(200) {
@@ -71,7 +83,7 @@ extension PathFinder {
                 probe(node, at: present, now: now, random: &random, into: &actions)
             }
         }
-        want(node, candidates: [], for: .seconds(30), at: now)
+        want(node, candidates: [], for: Self.borrowedInterest, at: now)
         let due = earlier(peers[node]?.nextCheck, now + Self.eagerCheck)
         peers[node]?.nextCheck = due
     }
@@ -120,6 +132,11 @@ extension PathFinder {
 
     /// Most are over by then, and NATs remember what was answered for longer than between two probes.
     private static let outage = Duration.seconds(600)
+    /// Between two questions to a member that is idle and uses another way than we do.
+    private static let idleDoubt = Duration.seconds(10)
+    /// Less than from one probe of an idle way to the next (27 s): else two members that do not need
+    /// each other would keep each other interested for ever.
+    private static let borrowedInterest = Duration.seconds(20)
     static let eagerCheck = Duration.milliseconds(100)
     static let calmCheck = Duration.seconds(1)
 
@@ -159,6 +176,8 @@ extension PathFinder {
             path.failedPunches = 0
             path.nextPunch = now
             path.nextRelayRequest = min(path.nextRelayRequest, now)
+            // It may have started anew and not remember us.
+            if !address.isStandIn { knockAgain(at: address, at: now) }
         }
         peers[node] = path
         if !path.hasLiveWay(at: now) { streamsMayBeNeeded(at: now) }
@@ -185,8 +204,7 @@ extension PathFinder {
     /// way active.
     private func dueProbes(of node: NodeID, at now: BootInstant) -> [SocketAddress] {
         guard let path = peers[node] else { return [] }
-        let sent = path.lastSent ?? .zero
-        let isActive = now - sent < .seconds(3)
+        let isActive = path.isActive(at: now)
         let isSilent = path.isSilent(at: now)
         let isInDoubt = isActive && path.address.flatMap { path.ways[$0] }?.missed ?? 0 > 0
         let isDirectAndWell =
@@ -201,9 +219,9 @@ extension PathFinder {
             if address == path.address {
                 interval =
                     !way.isLive(at: now)
-                    ? .seconds(2)
+                    ? way.pauseSinceItBroke(at: now)
                     : way.missed > 0
-                        ? .milliseconds(150)
+                        ? way.hurry
                         : isSilent ? .seconds(1) : isActive ? .seconds(3) : .seconds(27)
             } else if way.isLive(at: now) {
                 // Relays cost an idle mesh more than its direct ways; the next doubt asks for new ones.
@@ -213,7 +231,7 @@ extension PathFinder {
                 let isLeft = isDetour && address.isDirect
                 interval =
                     isInDoubt || isLeft && way.missed > 0
-                    ? .milliseconds(150)
+                    ? way.hurry
                     : way.missed > 0 ? .seconds(1) : isLeft ? .seconds(3) : .seconds(27)
             } else if isDetour, address == broken {
                 interval = now - (way.lastPong ?? .zero) < Self.outage ? .seconds(3) : .seconds(12)
@@ -252,7 +270,7 @@ extension PathFinder {
                 random: &random, into: &actions)
             guard admits(node, from: source) else { return }
             // Whoever is probed looks after the way, too, and finds it by the same exchange.
-            want(node, candidates: [], for: .seconds(30), at: now)
+            want(node, candidates: [], for: Self.borrowedInterest, at: now)
             let way = peers[node]?.ways[source]
             if way?.isLive(at: now) != true,
                 now - (way?.lastPing ?? .zero) > .milliseconds(90)

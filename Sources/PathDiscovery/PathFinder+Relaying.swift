@@ -106,7 +106,10 @@ extension PathFinder {
         guard isNew || peers[node]?.ways[address]?.isLive(at: now) != true else { return }
         if isNew { actions.append(.channelsChanged) }
         // The other end may not know us yet: introduce ourselves, and probe.
-        addContact(address, source: .member, at: now)
+        let isAcquainted = peers[node]?.ways.values.contains { way in
+            way.lastPong.map { now - $0 < Way.trust } ?? false
+        }
+        if isAcquainted != true { addContact(address, source: .member, at: now) }
         probe(node, at: address, now: now, random: &random, into: &actions)
         peers[node]?.nextCheck = now + Self.eagerCheck
     }

@@ -37,11 +37,16 @@ package struct PathFinder {
     /// For whom each door is there.
     var doors: [UInt32: NodeID] = [:]
     var search = StreamSearch()
+    /// How long welcomes took lately, at most ``slowestWelcome``.
+    var usualWelcome = Duration.zero
     /// When the timers ran last.
     var lastTimeout: BootInstant?
+    /// Bytes of the datagrams made since the start, by what they say.
+    package private(set) var sentBytes: [String: UInt64] = [:]
 
     /// More addresses than any site announces; beyond it new candidates are refused.
     static let contactLimit = 512
+    static let slowestWelcome = Duration.seconds(2)
     /// Addresses remembered as our own; a machine has a handful.
     static let ownAddressLimit = 64
 
@@ -94,6 +99,7 @@ package struct PathFinder {
             fingerprint.mix(path.replay.bootNonce)
         }
         fingerprint.mix(messageCounter)
+        fingerprint.mix(UInt64(bitPattern: usualWelcome.clampedNanoseconds))
         relays.fingerprint(into: &fingerprint)
         for address in ownChannels.keys.sorted() {
             fingerprint.mix(address.description)
@@ -140,16 +146,6 @@ package struct PathFinder {
         if !address.isStandIn { streamsMayBeNeeded(at: now) }
     }
 
-    /// Knocks at every configured address and every known address of `node` again, for example
-    /// after its tunnel stopped answering.
-    package mutating func retry(_ addresses: [SocketAddress], at now: BootInstant) {
-        for address in addresses where !ownAddresses.contains(address) && !address.isStandIn {
-            if contacts[address] == nil, contacts.count < Self.contactLimit {
-                contacts[address] = Contact(source: .member, nextAttempt: now)
-            }
-        }
-    }
-
     package mutating func timeout(
         at now: BootInstant, random: inout SeededGenerator, into actions: inout [PathAction]
     ) {
@@ -176,8 +172,9 @@ package struct PathFinder {
             contact.transaction = random.bytes(ContactMessage.transactionCount)
         }
         contact.attempts += 1
-        contact.sentAt = now
-        let pause = contact.source.pause(afterAttempt: contact.attempts)
+        contact.beganAt = contact.beganAt ?? now
+        // Where answers are slow to come, asking again only makes them slower.
+        let pause = max(contact.source.pause(afterAttempt: contact.attempts), usualWelcome)
         contact.nextAttempt = now + pause + random.duration(in: .zero...(pause / 8))
         contacts[address] = contact
         actions.append(
@@ -224,8 +221,10 @@ package struct PathFinder {
         writer.write(configuration.bootNonce)
         writer.write(messageCounter)
         writer.write(raw: body)
-        return configuration.keys.sealMember(
+        let datagram = configuration.keys.sealMember(
             writer.bytes, from: configuration.node, pairKey: pairKey, random: &random)
+        sentBytes[ProbeMessage.name(of: body), default: 0] += UInt64(datagram.count)
+        return datagram
     }
 
     /// The key for member messages, agreed at the first use; `nil` for a bad static key.
@@ -348,6 +347,9 @@ package struct PathFinder {
             return
         }
         contacts[knocked] = nil
+        noteWelcome(contact, at: now)
+        // Of several hellos nobody knows which one was answered (Karn and Partridge, 1987).
+        let roundTrip = contact.attempts == 1 ? contact.beganAt.map { now - $0 } : nil
         peers[credential.node]?.capabilities = message.capabilities
         observed(
             message.observed, by: credential.node, from: source, at: now, into: &actions)
@@ -356,10 +358,8 @@ package struct PathFinder {
                 PeerIntroduction(
                     peer: credential, credential: message.credential, suites: message.suites,
                     capabilities: message.capabilities, address: source, isProven: true,
-                    roundTrip: contact.sentAt.map { now - $0 })))
-        proved(
-            credential.node, at: source, roundTrip: contact.sentAt.map { now - $0 }, now: now,
-            into: &actions)
+                    roundTrip: roundTrip)))
+        proved(credential.node, at: source, roundTrip: roundTrip, now: now, into: &actions)
     }
 
     private mutating func receiveMember(
@@ -393,7 +393,10 @@ package struct PathFinder {
             return
         }
         peers[node] = path
-        if isNewest, admits(node, from: source) {
+        // A question over a way that is known to work wants an answer and says nothing else. Were it
+        // followed by questions, two slow ends with two ways each would never stop asking.
+        let isRoutine = probe != nil && path.ways[source]?.isLive(at: now) == true
+        if isNewest, !isRoutine, admits(node, from: source) {
             heard(node, from: source, at: now, random: &random, into: &actions)
         }
         if let probe {
@@ -414,7 +417,7 @@ package struct PathFinder {
             verify: configuration.verifyCredential)
     }
 
-    private func contactDatagram(
+    private mutating func contactDatagram(
         _ kind: EnvelopeKind, transaction: [UInt8], observed: SocketAddress,
         random: inout SeededGenerator
     ) -> [UInt8] {
@@ -424,7 +427,9 @@ package struct PathFinder {
             observed: observed, credential: configuration.credential)
         let body = message.encode(
             kind: kind, meshID: configuration.meshID, key: configuration.signingKey)
-        return configuration.keys.sealContact(kind, body, random: &random)
+        let datagram = configuration.keys.sealContact(kind, body, random: &random)
+        sentBytes[kind == .hello ? "hello" : "welcome", default: 0] += UInt64(datagram.count)
+        return datagram
     }
 
     /// Adds the member; false when no key can be agreed with it.

@@ -123,7 +123,8 @@ struct Contact {
     var source: CandidateSource
     var attempts = 0
     var nextAttempt: BootInstant
-    var sentAt: BootInstant?
+    /// The first attempt.
+    var beganAt: BootInstant?
     var transaction: [UInt8] = []
 
     init(source: CandidateSource, nextAttempt: BootInstant) {

@@ -90,6 +90,9 @@ package struct PeerPath {
         ways[address] = Way()
     }
 
+    /// Data goes out. What idle members say to each other now and then is over after that time.
+    func isActive(at now: BootInstant) -> Bool { now - (lastSent ?? .zero) < .seconds(3) }
+
     /// Data goes out, and nothing comes back.
     func isSilent(at now: BootInstant) -> Bool {
         guard let sent = lastSent, now - sent < .seconds(2) else { return false }
@@ -139,8 +142,12 @@ struct Way {
     var asked = 0
     /// Oldest first.
     var pending: [(id: UInt64, sentAt: BootInstant)] = []
+    /// Counted as lost, oldest first. Their answers may still come.
+    var overdue: [(id: UInt64, sentAt: BootInstant)] = []
 
     static let pendingLimit = 8
+    /// Later answers say nothing about now.
+    static let overdueLimit = Duration.seconds(10)
     static let historyLimit = UInt16.bitWidth
     /// Between two probes of an idle way, with room for two lost ones.
     static let trust = Duration.seconds(65)
@@ -160,14 +167,25 @@ struct Way {
         min(max((roundTrip ?? .milliseconds(300)) * 3, .milliseconds(200)), .seconds(2))
     }
 
+    /// From a lost probe to the next one: quick, but not while half of the answers may be under way.
+    var hurry: Duration { max(.milliseconds(150), patience / 2) }
+
+    /// From probe to probe of a way that broke, the rarer the longer that is ago.
+    func pauseSinceItBroke(at now: BootInstant) -> Duration {
+        min(max((now - (lastPong ?? now)) / 10, .seconds(2)), .seconds(27))
+    }
+
     /// An answer that takes longer is late.
     var usualAnswer: Duration {
         (roundTrip ?? .milliseconds(300)) * 3 / 2 + .milliseconds(50)
     }
 
     mutating func expire(at now: BootInstant) {
+        overdue.removeAll { now - $0.sentAt >= Self.overdueLimit }
         while let first = pending.first, now - first.sentAt >= patience {
             pending.removeFirst()
+            if overdue.count == Self.pendingLimit { overdue.removeFirst() }
+            overdue.append(first)
             missed += 1
             history = history << 1 | 1
             asked = min(asked + 1, Self.historyLimit)
@@ -186,11 +204,27 @@ struct Way {
         wasHeard = true
     }
 
-    /// Takes an answer; false when the id was never sent.
+    /// Takes an answer; false when the id was never sent, or long ago.
     mutating func answered(_ id: UInt64, at now: BootInstant) -> Bool {
+        if let index = overdue.firstIndex(where: { $0.id == id }) {
+            // The way became slower than it was ever waited for. Whoever did not learn that would
+            // take each answer for lost and ask more and more, which makes a busy machine slower.
+            let sample = now - overdue[index].sentAt
+            guard sample < Self.overdueLimit else { return false }
+            roundTrip = max(roundTrip ?? .zero, sample)
+            overdue.removeFirst(index + 1)
+            // It was not lost, and nor is what was sent after it as yet.
+            history &= history &- 1
+            opened(at: now)
+            return true
+        }
         guard let index = pending.firstIndex(where: { $0.id == id }) else { return false }
         let sample = now - pending[index].sentAt
-        roundTrip = roundTrip.map { ($0 * 7 + sample) / 8 } ?? sample
+        roundTrip =
+            roundTrip.map { usual in
+                // After a slow time the estimate comes back quickly: patience is slowness to notice.
+                sample * 2 < usual ? (usual + sample * 3) / 4 : (usual * 7 + sample) / 8
+            } ?? sample
         pending.removeFirst(index + 1)
         opened(at: now)
         history <<= 1
@@ -206,6 +240,7 @@ struct Way {
         hash.mix(asked)
         hash.mix(wasHeard)
         for probe in pending { hash.mix(probe.id) }
+        for probe in overdue { hash.mix(probe.id) }
     }
 }
 

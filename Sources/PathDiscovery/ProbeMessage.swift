@@ -49,6 +49,17 @@ package enum ProbeMessage: Hashable {
 
     package static func isProbe(_ body: [UInt8]) -> Bool { body.first.map { $0 >= 0x80 } ?? false }
 
+    /// What a member message is about, for people who count.
+    static func name(of body: [UInt8]) -> String {
+        switch body.first {
+        case 0x80: "path probe"
+        case 0x81: "path answer"
+        case 0x82: "call"
+        case 0x83, 0x84, 0x85: "relay request"
+        default: "liveness"
+        }
+    }
+
     package func encode() -> [UInt8] {
         var writer = ByteWriter(capacity: 64)
         switch self {

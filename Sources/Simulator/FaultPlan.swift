@@ -4,6 +4,8 @@ import MeshBase
 package struct FaultPlan: Sendable {
     /// 0...1: each datagram is lost with this probability.
     package var loss = 0.0
+    /// The first handshake initiation from each machine to each other one is lost.
+    package var losesFirstInitiations = false
     /// 0...1: each delivered datagram arrives a second time with this probability.
     package var duplication = 0.0
     /// One-way delay of each datagram, drawn evenly; a wide range reorders.

@@ -27,6 +27,8 @@ package final class Simulation {
     /// Two machines that do not reach each other, though both reach all others.
     var separated: Set<Int> = []
     var diskLosses = 0
+    /// From whom to whom the first initiation is lost already.
+    private var initiationsLost: Set<[Int]> = []
     /// Who is gone with its disk.
     var lostIdentities: Set<NodeID> = []
     /// A machine lost its disk that held or sought the claim to found.
@@ -282,6 +284,7 @@ package final class Simulation {
         // What is lost beyond the routers was let out by the first and never seen by the second.
         guard arrives, let place = machine(at: target.ip),
             !isCut(sender.index, place.index), !chance(faults.loss),
+            !isLostInitiation(bytes, from: sender.index, to: place.index),
             let port = innerPort(of: place, at: target, from: source)
         else { return }
         let copies = chance(faults.duplication) ? 2 : 1
@@ -295,6 +298,13 @@ package final class Simulation {
                     after: delay)
             }
         }
+    }
+
+    private func isLostInitiation(_ bytes: [UInt8], from sender: Int, to target: Int) -> Bool {
+        guard faults.losesFirstInitiations, let type = bytes.first, type == 1 || type == 5 else {
+            return false
+        }
+        return initiationsLost.insert([sender, target]).inserted
     }
 
     /// The machine to which this address leads.

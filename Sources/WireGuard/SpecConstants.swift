@@ -23,6 +23,11 @@ package enum HandshakePolicy {
     /// Jitter on retransmission, so that two ends that began together do not stay in step.
     static let rekeyTimeoutJitter = Duration.zero...Duration.milliseconds(334)
 
+    /// From an initiation to the next over a way that was seen to work a moment ago, until
+    /// REKEY_TIMEOUT takes over: two more messages of 148 bytes for one tunnel, and responders take
+    /// one each 20 ms.
+    static let hurriedPauses: [Duration] = [.seconds(1), .seconds(2)]
+
     /// Initiations of one peer closer together than this are refused, as in wireguard-go.
     static let minimumInitiationInterval = Duration.milliseconds(20)
 

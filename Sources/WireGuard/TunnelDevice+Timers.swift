@@ -108,7 +108,9 @@ extension TunnelDevice {
         guard attempt.nextSend <= now.boot, let endpoint = peer.endpoint else { return }
         sendInitiation(to: endpoint, by: &peer, at: now, random: &random, into: &actions)
         let jitter = random.duration(in: HandshakePolicy.rekeyTimeoutJitter)
-        peer.attempt?.nextSend = now.boot + WireGuardSpecification.rekeyTimeout + jitter
+        peer.attempt?.sent += 1
+        let pause = peer.attempt?.pause ?? WireGuardSpecification.rekeyTimeout
+        peer.attempt?.nextSend = now.boot + pause + jitter
     }
 
     private mutating func sendInitiation(

@@ -102,14 +102,34 @@ package struct TunnelDevice: Sendable {
 
     /// Traffic waits for a session. Begins a handshake unless one is under way or a session is
     /// ready; repeated calls neither send again nor prolong the attempt.
+    ///
+    /// - Parameter isWayConfirmed: something else was answered over the endpoint a moment ago. An
+    ///   initiation is then repeated early (``HandshakePolicy/hurriedPauses``). Without it the timers
+    ///   are WireGuard's.
     package mutating func connect(
-        _ key: StaticPublicKey, at now: Now, random: inout SeededGenerator,
-        into actions: inout [TunnelAction]
+        _ key: StaticPublicKey, isWayConfirmed: Bool = false, at now: Now,
+        random: inout SeededGenerator, into actions: inout [TunnelAction]
     ) {
-        guard var peer = peers[key], peer.attempt == nil else { return }
+        guard var peer = peers[key] else { return }
+        guard peer.attempt == nil else {
+            if isWayConfirmed { hurry(&peer) }
+            return
+        }
         if let current = peer.current, now.boot < current.expiresAt, !current.wantsRekey { return }
         beginAttempt(&peer, at: now)
+        peer.attempt?.isHurried = isWayConfirmed
         continueAttempt(&peer, at: now, random: &random, into: &actions)
+        store(peer)
+    }
+
+    /// The way of an attempt under way turned out to work.
+    private mutating func hurry(_ peer: inout TunnelPeer) {
+        guard var attempt = peer.attempt, !attempt.isHurried else { return }
+        attempt.isHurried = true
+        if let last = peer.lastInitiationSent {
+            attempt.nextSend = min(attempt.nextSend, last + attempt.pause)
+        }
+        peer.attempt = attempt
         store(peer)
     }
 

@@ -60,6 +60,18 @@ struct TunnelPeer: Sendable {
     struct Attempt: Sendable {
         let startedAt: BootInstant
         var nextSend: BootInstant
+        /// Initiations so far.
+        var sent = 0
+        /// The way is known to carry datagrams, so a lost message is likelier than a dead peer.
+        var isHurried = false
+
+        /// From the newest initiation to the next.
+        var pause: Duration {
+            guard isHurried, (1...HandshakePolicy.hurriedPauses.count).contains(sent) else {
+                return WireGuardSpecification.rekeyTimeout
+            }
+            return HandshakePolicy.hurriedPauses[sent - 1]
+        }
     }
 
     /// Every session that packets may arrive on, the sending one first.
@@ -84,6 +96,8 @@ struct TunnelPeer: Sendable {
         hash.mix(pending?.handshake.ephemeral.publicKey.bytes.bytes ?? [])
         hash.mix(attempt?.startedAt)
         hash.mix(attempt?.nextSend)
+        hash.mix(attempt?.sent ?? 0)
+        hash.mix(attempt?.isHurried == true)
         hash.mix(lastInitiationSent)
         hash.mix(lastHandshake)
         for slot in [current, next] + retired {

@@ -29,7 +29,8 @@ struct NodeControl: ControlHandle {
                 port: Int(status.port), version: EdgeVPNCommand.version,
                 warnings: status.warnings.isEmpty ? nil : status.warnings),
             peers: status.peers.map { peerModel($0, names: status.names) },
-            cluster: clusterModel(status), dht: dhtModel(status.dht), drops: status.drops)
+            cluster: clusterModel(status), dht: dhtModel(status.dht), drops: status.drops,
+            sentBytes: status.sentBytes)
         if status.natBehaviour != .unknown { model.node.nat = status.natBehaviour.rawValue }
         model.node.mapped = status.mapped.map { "\($0)" }
         model.node.mappedBy = status.mappedBy?.rawValue

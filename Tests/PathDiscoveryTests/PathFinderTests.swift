@@ -14,25 +14,6 @@ private struct Site {
 
     static let meshID = [UInt8](repeating: 9, count: 16)
 
-    static func configuration(
-        _ number: UInt8, discovery: UInt8 = 1, mesh: [UInt8] = meshID
-    ) -> PathConfiguration {
-        let secret = { (tag: UInt8) in SecretBytes(copying: [UInt8](repeating: tag, count: 32)) }
-        let signing = SigningKey(seed: secret(number))
-        let staticKey = StaticPrivateKey(secret(number + 100))
-        let credential = signing.publicKey.bytes.bytes + staticKey.publicKey.bytes.bytes
-        return PathConfiguration(
-            meshID: mesh, discoverySecret: secret(discovery), admissionSecret: secret(2),
-            signingKey: signing, staticKey: staticKey, credential: credential, suites: 1,
-            capabilities: 0, bootNonce: UInt64(number) + 1,
-            verifyCredential: { bytes in
-                guard bytes.count == 64, let node = Bytes32(bytes.prefix(32)),
-                    let key = Bytes32(bytes.suffix(32))
-                else { return nil }
-                return PeerCredential(node: NodeID(node), staticKey: StaticPublicKey(key))
-            })
-    }
-
     init(_ configurations: [PathConfiguration]) {
         for (index, configuration) in configurations.enumerated() {
             finders.append(PathFinder(configuration: configuration))
@@ -73,7 +54,7 @@ private func state(_ finder: PathFinder) -> UInt64 {
 }
 
 @Test func twoMembersMeetByOneAddress() {
-    var site = Site([Site.configuration(1), Site.configuration(2)])
+    var site = Site([testConfiguration(1), testConfiguration(2)])
     site.finders[0].addCandidate(site.addresses[1], source: .lan, at: site.now)
     site.settle()
     #expect(introductions(site.log[0]).map(\.isProven) == [true])
@@ -91,9 +72,9 @@ private func state(_ finder: PathFinder) -> UInt64 {
 }
 
 @Test func strangersGetNoAnswer() {
-    let stranger = Site.configuration(2, discovery: 55)
-    let otherMesh = Site.configuration(3, mesh: [UInt8](repeating: 8, count: 16))
-    var site = Site([Site.configuration(1), stranger, otherMesh])
+    let stranger = testConfiguration(2, discovery: 55)
+    let otherMesh = testConfiguration(3, mesh: [UInt8](repeating: 8, count: 16))
+    var site = Site([testConfiguration(1), stranger, otherMesh])
     for index in [1, 2] {
         site.finders[index].addCandidate(site.addresses[0], source: .lan, at: site.now)
     }
@@ -110,7 +91,7 @@ private func state(_ finder: PathFinder) -> UInt64 {
 }
 
 @Test func garbageOfEveryLengthChangesNothing() {
-    var site = Site([Site.configuration(1), Site.configuration(2)])
+    var site = Site([testConfiguration(1), testConfiguration(2)])
     site.finders[0].addCandidate(site.addresses[1], source: .lan, at: site.now)
     site.settle()
     let before = state(site.finders[1])
@@ -132,7 +113,7 @@ private func state(_ finder: PathFinder) -> UInt64 {
 }
 
 @Test func replayedMessagesAreRefusedAndDoNotMoveThePath() {
-    var site = Site([Site.configuration(1), Site.configuration(2)])
+    var site = Site([testConfiguration(1), testConfiguration(2)])
     site.finders[0].addCandidate(site.addresses[1], source: .lan, at: site.now)
     site.settle()
     let node = (0...1).map { site.finders[$0].localNode }
@@ -177,7 +158,7 @@ private func state(_ finder: PathFinder) -> UInt64 {
 }
 
 @Test func aReplayedHelloRevealsPresenceAndNothingElse() {
-    var site = Site([Site.configuration(1), Site.configuration(2)])
+    var site = Site([testConfiguration(1), testConfiguration(2)])
     site.finders[0].addCandidate(site.addresses[1], source: .lan, at: site.now)
     var actions: [PathAction] = []
     site.finders[0].timeout(at: site.now, random: &site.random, into: &actions)
@@ -196,7 +177,7 @@ private func state(_ finder: PathFinder) -> UInt64 {
 }
 
 @Test func welcomesAreBoundedPerAddress() {
-    var site = Site([Site.configuration(1), Site.configuration(2)])
+    var site = Site([testConfiguration(1), testConfiguration(2)])
     site.finders[0].addCandidate(site.addresses[1], source: .lan, at: site.now)
     var actions: [PathAction] = []
     site.finders[0].timeout(at: site.now, random: &site.random, into: &actions)
@@ -212,7 +193,7 @@ private func state(_ finder: PathFinder) -> UInt64 {
 }
 
 @Test func ourOwnAddressIsLearntAndLeftAlone() {
-    var site = Site([Site.configuration(1)])
+    var site = Site([testConfiguration(1)])
     site.finders[0].addCandidate(site.addresses[0], source: .configured, at: site.now)
     site.settle()
     site.now = site.now + .seconds(60)
@@ -222,7 +203,7 @@ private func state(_ finder: PathFinder) -> UInt64 {
 }
 
 @Test func configuredAddressesAreTriedForEverAndOthersAreNot() {
-    var site = Site([Site.configuration(1)])
+    var site = Site([testConfiguration(1)])
     let quiet = (1...2).map { SocketAddress(ip: .v4(0x0A00_0100 + UInt32($0)), port: 7) }
     site.finders[0].addCandidate(quiet[0], source: .configured, at: site.now)
     site.finders[0].addCandidate(quiet[1], source: .member, at: site.now)
@@ -240,7 +221,7 @@ private func state(_ finder: PathFinder) -> UInt64 {
 /// Each address is another way to the same member: once both are proven, there is nothing to say.
 /// The second network is slower, so that both members keep to the first.
 @Test func membersWithTwoAddressesStopIntroducingThemselves() {
-    var site = Site([Site.configuration(1), Site.configuration(2)])
+    var site = Site([testConfiguration(1), testConfiguration(2)])
     let networks: [[SocketAddress]] = [0x0A00_0000, 0x0B00_0000].map { (base: UInt32) in
         (1...2).map { SocketAddress(ip: .v4(base + $0), port: 7000) }
     }

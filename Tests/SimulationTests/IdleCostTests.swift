@@ -2,16 +2,62 @@ import MeshBase
 import Simulator
 import Testing
 
-/// What a mesh costs that has nothing to do: at most 1 kB per second and node.
+/// What a mesh costs that has nothing to do: at most 1 kB per second and node, headers included.
 @Test(arguments: [3, 10, 50]) func anIdleMeshIsQuiet(machines: Int) {
     let world = Simulation(options: SimulationOptions(seed: 1, machines: machines))
     world.run(until: world.now + .seconds(120))
-    let before = world.traffic
-    let seconds = 150
-    world.run(until: world.now + .seconds(seconds))
-    var perNode: [Double] = []
-    for (former, present) in zip(before, world.traffic) {
-        perNode.append(Double(present.bytes - former.bytes) / Double(seconds))
+    let cost = IdleCost(of: world, machines: machines, seconds: 150)
+    #expect(cost.rates.allSatisfy { $0 < 1_000 }, "bytes per second: \(cost)")
+}
+
+/// Machines so slow that an answer takes 0.3 to 2 s. What comes late must not lead to more questions:
+/// that would keep the machines slow.
+@Test(arguments: [1, 2] as [UInt64]) func aMeshOfSlowMachinesIsQuiet(seed: UInt64) {
+    var options = SimulationOptions(seed: seed, machines: 12)
+    options.faults.delay = .milliseconds(150)...(.seconds(1))
+    let world = Simulation(options: options)
+    world.run(until: world.now + .seconds(100))
+    let slow = IdleCost(of: world, machines: 12, seconds: 60)
+    #expect(slow.mean < 1_000, "slow, bytes per second: \(slow)")
+    world.heal()
+    world.run(until: world.now + .seconds(20))
+    let quick = IdleCost(of: world, machines: 12, seconds: 60)
+    #expect(quick.mean < 1_000, "quick again, bytes per second: \(quick)")
+    print("measured: an idle mesh of twelve slow machines, per node and second: \(slow)")
+}
+
+/// What machines send by themselves while a world goes on.
+private struct IdleCost: CustomStringConvertible {
+    /// Bytes a second by machine, with the headers of Ethernet, IPv4 and UDP.
+    private(set) var rates: [Double] = []
+    /// Bytes a second and machine by what they say, without headers.
+    private var kinds: [String: Double] = [:]
+
+    private static let headers = 14 + 20 + 8
+
+    init(of world: Simulation, machines: Int, seconds: Int) {
+        let traffic = world.traffic
+        let said = (0..<machines).map { world.status(of: $0)?.sentBytes ?? [:] }
+        world.run(until: world.now + .seconds(seconds))
+        for (former, present) in zip(traffic, world.traffic) {
+            let bytes =
+                present.bytes - former.bytes
+                + (present.datagrams - former.datagrams) * Self.headers
+            rates.append(Double(bytes) / Double(seconds))
+        }
+        for index in 0..<machines {
+            for (kind, bytes) in world.status(of: index)?.sentBytes ?? [:] {
+                let more = Double(bytes - (said[index][kind] ?? 0))
+                kinds[kind, default: 0] += more / Double(seconds * machines)
+            }
+        }
     }
-    #expect(perNode.allSatisfy { $0 < 1_000 }, "bytes per second: \(perNode)")
+
+    var mean: Double { rates.reduce(0, +) / Double(rates.count) }
+
+    var description: String {
+        let parts = kinds.sorted { ($1.value, $0.key) < ($0.value, $1.key) }
+            .filter { $0.value >= 1 }.map { "\($0.key) \(Int($0.value))" }
+        return "\(Int(mean)), at most \(Int(rates.max() ?? 0)): \(parts.joined(separator: ", "))"
+    }
 }
