@@ -134,9 +134,10 @@ extension PathFinder {
     private static let outage = Duration.seconds(600)
     /// Between two questions to a member that is idle and uses another way than we do.
     private static let idleDoubt = Duration.seconds(10)
-    /// Less than from one probe of an idle way to the next (27 s): else two members that do not need
-    /// each other would keep each other interested for ever.
-    private static let borrowedInterest = Duration.seconds(20)
+    /// More than from one probe of an idle way to the next (27 s): two members that have met keep
+    /// their ways proven. One that is needed after it was not looked after would be sought by relays
+    /// first.
+    private static let borrowedInterest = Duration.seconds(30)
     static let eagerCheck = Duration.milliseconds(100)
     static let calmCheck = Duration.seconds(1)
 
