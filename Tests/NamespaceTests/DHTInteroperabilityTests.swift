@@ -95,7 +95,16 @@ extension MeshTests {
                         "size=3", "get=\(signer.publicKey.bytes.bytes.hex),spice,2",
                         "iget=\(target)", "peers=\(infoHash)",
                     ])
-                #expect(try await second.end(within: .seconds(120)) == 0, "\(second.output)")
+                do {
+                    #expect(try await second.end(within: .seconds(120)) == 0, "\(second.output)")
+                } catch {
+                    var story = "the first said\n\(first.output)"
+                    for machine in machines {
+                        let dht = try await machine.status().dht
+                        story += "\(machine.name) keeps \(dht?.storedItems ?? -1) items\n"
+                    }
+                    throw LabFailure("\(error)\n\(story)")
+                }
                 #expect(second.output.contains("two"), "\(second.output)")
                 #expect(second.output.contains("stays"), "\(second.output)")
                 #expect(second.output.contains("peers 45.19.1.2:6881"), "\(second.output)")
