@@ -109,17 +109,20 @@ struct LibtorrentCrowd: Sendable {
                 if alert:
                     return alert
                 say("again")
+                # It forgets who does not answer once.
+                introduce()
 
         # Every put ends with one alert. Whoever does not wait for it takes it for the next put's.
-        # A node is told of itself by others and keeps what it puts: one success may be its own. And
-        # where the former value was not seen, its number is given once more.
+        # A node is told of itself by others and keeps what it puts: one success may be its own, and
+        # one more is too few where packets are lost. Where the former value was not seen, its number
+        # is given once more.
         def put(begin, former=None):
             while True:
                 begin()
                 alert = await_alert("dht_put_alert", lambda a: True, 60)
                 if alert is None:
                     sys.exit("a put did not end")
-                if alert.num_success > 1 and (former is None or alert.seq > former):
+                if alert.num_success > 2 and (former is None or alert.seq > former):
                     return alert
                 say("again")
 
@@ -127,6 +130,7 @@ struct LibtorrentCrowd: Sendable {
             introduce()
             time.sleep(0.5)
         number = 0
+        announce = lambda: None
         for word in sys.argv[4:]:
             name, _, rest = word.partition("=")
             args = rest.split(",")
@@ -162,7 +166,8 @@ struct LibtorrentCrowd: Sendable {
                 torrent = lt.parse_magnet_uri("magnet:?xt=urn:btih:" + args[0])
                 torrent.save_path = "."
                 handle = first.add_torrent(torrent)
-                handle.force_dht_announce()
+                announce = handle.force_dht_announce
+                announce()
                 say("announced")
             elif name == "peers":
                 target = lt.sha1_hash(bytes.fromhex(args[0]))
@@ -173,7 +178,9 @@ struct LibtorrentCrowd: Sendable {
             elif name == "hold":
                 say("holding")
                 while True:
-                    await_alert("", lambda a: False, 1)
+                    # It says nothing of how an announcement went.
+                    await_alert("", lambda a: False, 5)
+                    announce()
         """
 }
 
