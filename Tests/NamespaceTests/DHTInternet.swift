@@ -125,6 +125,7 @@ struct LibtorrentCrowd: Sendable {
                 if alert.num_success > 2 and (former is None or alert.seq > former):
                     return alert
                 say("again")
+                introduce()
 
         for _ in range(2):
             introduce()

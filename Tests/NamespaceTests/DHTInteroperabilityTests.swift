@@ -72,8 +72,10 @@ extension MeshTests {
                 }
                 let crowd = try await LibtorrentCrowd(nat, count: 2)
                 try await nat.lose(percent: lossPercent)
+                // It looks around once, at its start: where packets are lost it may miss some for good.
+                let ours = (1...4).map { "45.18.\($0).2:6881" }
                 let first = try crowd.start(
-                    1...1, knowing: ["45.18.1.2:6881", "45.18.2.2:6881"],
+                    1...1, knowing: ours,
                     [
                         "size=3", "put=\(seed.hex),\(signer.publicKey.bytes.bytes.hex),spice,one",
                         "put=\(seed.hex),\(signer.publicKey.bytes.bytes.hex),spice,two",
@@ -90,7 +92,7 @@ extension MeshTests {
                 try await first.end(within: .seconds(10))
                 let target = KademliaID(hashing: Bencode.text("stays").encoded)
                 let second = try crowd.start(
-                    2...2, knowing: ["45.18.3.2:6881", "45.18.4.2:6881"],
+                    2...2, knowing: ours,
                     [
                         "size=3", "get=\(signer.publicKey.bytes.bytes.hex),spice,2",
                         "iget=\(target)", "peers=\(infoHash)",
