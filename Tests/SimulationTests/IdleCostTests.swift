@@ -2,12 +2,14 @@ import MeshBase
 import Simulator
 import Testing
 
-/// What a mesh costs that has nothing to do: at most 1 kB per second and node on average, headers included.
+/// What a mesh costs that has nothing to do: at most 1 kB per second and node on average, headers
+/// included, and without them no node more.
 @Test(arguments: [3, 10, 50]) func anIdleMeshIsQuiet(machines: Int) {
     let world = Simulation(options: SimulationOptions(seed: 1, machines: machines))
     world.run(until: world.now + .seconds(120))
     let cost = IdleCost(of: world, machines: machines, seconds: 150)
     #expect(cost.mean < 1_000, "bytes per second: \(cost)")
+    #expect(cost.payloads.allSatisfy { $0 < 1_000 }, "bytes per second: \(cost.payloads)")
 }
 
 /// Machines so slow that an answer takes 0.3 to 2 s. What comes late must not lead to more questions:
@@ -30,6 +32,8 @@ import Testing
 private struct IdleCost: CustomStringConvertible {
     /// Bytes a second by machine, with the headers of Ethernet, IPv4 and UDP.
     private(set) var rates: [Double] = []
+    /// The same without headers.
+    private(set) var payloads: [Double] = []
     /// Bytes a second and machine by what they say, without headers.
     private var kinds: [String: Double] = [:]
 
@@ -40,10 +44,10 @@ private struct IdleCost: CustomStringConvertible {
         let said = (0..<machines).map { world.status(of: $0)?.sentBytes ?? [:] }
         world.run(until: world.now + .seconds(seconds))
         for (former, present) in zip(traffic, world.traffic) {
-            let bytes =
-                present.bytes - former.bytes
-                + (present.datagrams - former.datagrams) * Self.headers
-            rates.append(Double(bytes) / Double(seconds))
+            let bytes = present.bytes - former.bytes
+            let headers = (present.datagrams - former.datagrams) * Self.headers
+            payloads.append(Double(bytes) / Double(seconds))
+            rates.append(Double(bytes + headers) / Double(seconds))
         }
         for index in 0..<machines {
             for (kind, bytes) in world.status(of: index)?.sentBytes ?? [:] {
