@@ -22,7 +22,9 @@ extension ClusterCoordinator {
         case .halted(let cluster): advanceHalted(cluster, at: now, into: &actions)
         case .requesting(let attempt):
             advanceRequest(attempt, at: now, random: &random, into: &actions)
-        case .starting: break
+        case .starting(let cluster, _):
+            // A join may take minutes; nobody waits for one into what is over.
+            _ = supersede(cluster, at: now, into: &actions)
         case .restarting(let cluster, _):
             guard !supersede(cluster, at: now, into: &actions) else { return }
             if pending == nil, notBefore == nil {

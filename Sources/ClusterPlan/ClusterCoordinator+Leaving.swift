@@ -63,7 +63,8 @@ extension ClusterCoordinator {
         _ current: Departure, at now: Now, into actions: inout [ClusterAction]
     ) {
         guard pending == nil, notBefore == nil else { return }
-        if current.isRemoved {
+        // After a reset nobody is left who could remove it, or needs to.
+        if current.isRemoved || founding.generation > current.cluster.generation {
             order(.retire(generation: current.cluster.generation), at: now, into: &actions)
             return
         }

@@ -60,6 +60,11 @@ package struct ClusterCoordinator: Sendable {
         _ summary: FoundingSummary, at now: Now, random: inout SeededGenerator,
         into actions: inout [ClusterAction]
     ) {
+        if summary.generation > founding.generation {
+            // What failed belongs to the former generation; who founds the next one may be this node.
+            startFailures = 0
+            notBefore = nil
+        }
         founding = summary
         advance(at: now, random: &random, into: &actions)
     }

@@ -291,6 +291,59 @@ import Testing
             "\(mesh.story)")
     }
 
+    /// Seed 991172 of the simulated sites.
+    @Test func whoseJoinsFailedFoundsAtOnceAfterAReset() {
+        var mesh = SimulatedMesh(roles: [.auto, .auto])
+        mesh.hosts[1].isBroken = true
+        mesh.foundByNode0()
+        let failed = mesh.run(for: .seconds(400)) { mesh in
+            mesh.nodes[1].commands.isEmpty
+                && mesh.history.count { step in
+                    if case .startJoined = step.command { true } else { false }
+                } == 4
+        }
+        // Its next join is a minute away or more.
+        #expect(failed)
+        mesh.hosts[1].isBroken = false
+        mesh.foundAnew(by: 1)
+        #expect(mesh.run(for: .seconds(10)) { $0.foundings.contains(1) }, "\(mesh.story)")
+    }
+
+    @Test func aResetInterruptsAJoin() {
+        var mesh = SimulatedMesh(roles: [.auto, .auto])
+        mesh.foundByNode0()
+        mesh.run(for: .seconds(120)) { mesh in
+            if case .startJoined? = mesh.nodes[1].commands.first { true } else { false }
+        }
+        // It hangs: only a stop ends it.
+        mesh.nodes[1].life += 1
+        mesh.foundAnew(by: 1)
+        #expect(mesh.run(for: .seconds(10)) { $0.foundings.contains(1) }, "\(mesh.story)")
+        #expect(mesh.hosts[1].setAside == [1])
+    }
+
+    @Test func whoIsLeavingHasLeftAfterAReset() throws {
+        var mesh = SimulatedMesh(roles: [.auto, .auto])
+        mesh.foundByNode0()
+        mesh.run(for: .seconds(120)) { $0.isComplete(servers: 2, agents: 0) }
+        // It has seen that another server votes.
+        mesh.run(for: .seconds(30)) { _ in false }
+        mesh.crash(0)
+        var problem: ClusterLeaveProblem?
+        mesh.apply(1) { coordinator, now, random, actions in
+            do throws(ClusterLeaveProblem) {
+                try coordinator.leave(at: now, random: &random, into: &actions)
+            } catch {
+                problem = error
+            }
+        }
+        #expect(problem == nil)
+        #expect(!mesh.run(for: .seconds(60)) { $0.hosts[1].local == .retired })
+        mesh.restart(0)
+        mesh.foundAnew(by: 0)
+        #expect(mesh.run(for: .seconds(60)) { $0.hosts[1].local == .retired }, "\(mesh.story)")
+    }
+
     @Test func aSlowFoundingMayUseItsWholeDeadline() {
         var mesh = SimulatedMesh(roles: [.auto])
         let deadline = mesh.now + .seconds(600)

@@ -197,6 +197,14 @@ struct SimulatedMesh {
             FoundingSummary(phase: .ready, generation: 1, caHash: foundingReady), owner: 0)
     }
 
+    /// An operator's reset begins generation 2, and node `owner` claims it.
+    mutating func foundAnew(by owner: Int) {
+        foundings = []
+        certify(
+            FoundingSummary(phase: .starting, generation: 2, startDeadline: now + .seconds(60)),
+            owner: owner)
+    }
+
     /// The daemon dies; before READY the datastore process with it.
     mutating func crash(_ index: Int, withProcess: Bool = false) {
         // Half of the running commands had taken effect already; nobody hears of it.

@@ -37,7 +37,9 @@ import Testing
     ///   got its next hold in the same moment, and nobody told the new start that the datastore ran.
     /// - 146985, 197818: a reset arrived after everybody knew the cluster, and a torn record had left
     ///   too few voters for the next one. That is as promised.
-    @Test(arguments: [218_846, 226_903, 146_985, 197_818] as [UInt64])
+    /// - 991172: the machine that a reset made the next founder waited out the pause that its failed
+    ///   joins of the former cluster had earned.
+    @Test(arguments: [218_846, 226_903, 146_985, 197_818, 991_172] as [UInt64])
     func whatCampaignsFoundStaysMended(seed: UInt64) {
         let outcome = SeedCampaign.outcome(of: .founding, seed: seed)
         #expect(outcome.violation == nil)
