@@ -7,7 +7,7 @@ import NetAddress
 ///
 /// It keeps what no single node can see: every founding that ever happened, and which of them were
 /// certified. The checkers ask it.
-struct SimulatedDatastores {
+package struct SimulatedDatastores {
     struct Cluster {
         var founder: NodeID
         var members: [DatastoreMember] = []
@@ -15,6 +15,8 @@ struct SimulatedDatastores {
         var isReleased = false
     }
 
+    /// Grants are as long with noise that stands for their secrets.
+    var grantBytes = 0
     private(set) var clusters: [ClusterIdentity: Cluster] = [:]
     /// Everybody who ever founded a datastore or was admitted to one.
     private(set) var known: Set<NodeID> = []
@@ -28,6 +30,9 @@ struct SimulatedDatastores {
             ($0.generation, $0.caHash) < ($1.generation, $1.caHash)
         }
     }
+
+    /// What a log must not hold.
+    package static let noise: [UInt8] = Array("sealed and not for logs ".utf8)
 
     /// Carries out one command of `node`.
     mutating func execute(
@@ -144,6 +149,7 @@ struct SimulatedDatastores {
         var grant = ByteWriter()
         grant.write(admission.cluster.generation)
         grant.write(admission.cluster.caHash)
+        while grant.count < grantBytes { grant.write(raw: SimulatedDatastores.noise) }
         return .admitted(
             joiner: joiner.node, nonce: admission.nonce, role: role, sealed: grant.bytes)
     }

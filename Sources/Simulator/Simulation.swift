@@ -48,6 +48,7 @@ package final class Simulation {
     package init(options: SimulationOptions) {
         self.options = options
         random = SeededGenerator(seed: options.seed)
+        datastores.grantBytes = options.grantBytes
         var token = SimulationToken(options: options, random: &random)
         let drawn = (0..<options.machines).map { _ in
             (delay: random.duration(in: .zero...options.startSpread), seed: random.next())

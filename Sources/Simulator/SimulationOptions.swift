@@ -35,6 +35,8 @@ package struct SimulationOptions: Sendable {
     package var hashesEveryStep = false
     /// Every node writes its founding log.
     package var keepsLogs = false
+    /// At least so long are the grants of the datastore; real ones take several messages.
+    package var grantBytes = 0
 
     /// More machines have the founding token than may ever vote: everybody must raise an alarm.
     package var expectsAlarm: Bool {

@@ -10,6 +10,8 @@ import Testing
         var options = SimulationOptions(
             seed: 3, machines: 5, policy: GenesisPolicy(voterLimit: 5, servers: 3))
         options.keepsLogs = true
+        // Of several messages each: between two of them the planner holds a part.
+        options.grantBytes = 2_500
         let world = Simulation(options: options)
         world.run(until: world.now + .seconds(120)) { $0.clusterMembers == (3, 2) }
         return (0..<5).flatMap { world.foundingLogs(of: $0) }
@@ -29,6 +31,27 @@ import Testing
         #expect(stories.contains("the datastore here is ready"))
         #expect(stories.contains("to the host: start-joined"))
         #expect(stories.contains("to the host: start-agent"))
+    }
+
+    /// What a grant holds is in no line, neither where it is made nor where it arrives, and the
+    /// states that the lines end with depend on nothing that a reader does not have.
+    @Test func noLogHoldsWhatIsInAGrant() throws {
+        let noise = SimulatedDatastores.noise.map { byte in
+            let hex = String(byte, radix: 16)
+            return hex.count < 2 ? "0" + hex : hex
+        }.joined()
+        var parts = 0
+        for log in NodeLogTests.site {
+            #expect(!log.contains(noise))
+            for line in log.split(separator: "\n") where line.contains(" cluster report admitted ")
+            {
+                // The grant is the last word: zeros, as many as it has bytes.
+                let grant = try #require(line.split(separator: " ").last)
+                #expect(grant.count > 5_000 && grant.dropFirst().allSatisfy { $0 == "0" })
+                parts += 1
+            }
+        }
+        #expect(parts >= 4)
     }
 
     /// Crashes, lost disks, partitions: each life of a node replays from what its disk held.
