@@ -68,7 +68,29 @@ struct LeaseOptions: ParsableArguments {
     var command: [String]
 
     func validate() throws {
-        guard !command.isEmpty else { throw ValidationError("give a command behind --") }
+        guard let program = command.first else {
+            throw ValidationError("give a command behind --")
+        }
+        // Nobody should win an election for what cannot be run.
+        guard Self.isProgram(program) else {
+            throw ValidationError("\(program) is no program that can be run here")
+        }
+    }
+
+    /// Looks where `execvp` does.
+    private static func isProgram(_ name: String) -> Bool {
+        let directories = getenv("PATH").map { String(cString: $0) } ?? "/bin:/usr/bin"
+        let places =
+            name.contains("/")
+            ? [name]
+            : directories.split(separator: ":", omittingEmptySubsequences: false)
+                .map { "\($0.isEmpty ? "." : $0)/\(name)" }
+        return !name.isEmpty
+            && places.contains { place in
+                var entry = stat()
+                return stat(place, &entry) == 0 && entry.st_mode & S_IFMT == S_IFREG
+                    && access(place, X_OK) == 0
+            }
     }
 }
 

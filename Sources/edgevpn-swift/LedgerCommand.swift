@@ -95,7 +95,8 @@ struct LedgerCommand: AsyncParsableCommand {
             abstract: "Print what is there, then every change, a line each, until interrupted.",
             discussion: """
                 A line is `put` or `delete` with bucket, key, owner, version and value; with --json \
-                it is an object with `event` and `entry`. A node that restarts is waited for.
+                it is an object with `event` and `entry`. Control characters of a value are shown \
+                escaped; JSON has them as they are. A node that restarts is waited for.
                 """)
 
         @Argument(help: "The bucket.") var bucket: String?
@@ -156,7 +157,7 @@ struct LedgerCommand: AsyncParsableCommand {
                 change.event.rawValue, "\(entry.bucket)/\(entry.key)", shortID(entry.owner),
                 "\(entry.version)", change.event == .put ? value : "",
             ]
-            let line = words.joined(separator: " ")
+            let line = words.joined(separator: " ").printable
             write(bytes: Array("\(line)\n".utf8), to: STDOUT_FILENO)
         }
     }

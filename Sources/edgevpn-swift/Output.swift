@@ -52,9 +52,31 @@ func asking<Value>(_ body: () async throws(APIClientFailure) -> Value) async thr
     }
 }
 
-/// Lays `rows` out in columns under `header`; the last column keeps its own width.
+extension String {
+    /// As it may be shown on a terminal: values that other machines wrote could otherwise move the
+    /// cursor, write lines of their own, or turn what stands behind them around.
+    var printable: String {
+        var shown = ""
+        for scalar in unicodeScalars {
+            let isHarmless =
+                switch scalar.properties.generalCategory {
+                case .control, .lineSeparator, .paragraphSeparator: false
+                default: !scalar.properties.isBidiControl
+                }
+            if isHarmless {
+                shown.unicodeScalars.append(scalar)
+            } else {
+                shown += scalar.escaped(asASCII: true)
+            }
+        }
+        return shown
+    }
+}
+
+/// Lays `rows` out in columns under `header`; the last column keeps its own width. Control
+/// characters are shown as in Swift's literals.
 func table(_ header: [String], _ rows: [[String]]) -> String {
-    let lines = [header] + rows
+    let lines = ([header] + rows).map { $0.map(\.printable) }
     let widths = header.indices.map { column in lines.map { $0[column].count }.max() ?? 0 }
     return lines.map { line in
         let cells = line.indices.map { column -> String in

@@ -23,6 +23,10 @@ import Testing
         return true
     }
 
+    private func record(of index: Int, in mesh: LiveMesh) -> String {
+        run(["/bin/cat", mesh.path(index, "record")]).output
+    }
+
     private func isComplete(_ mesh: LiveMesh, servers: Int, agents: Int) -> Bool {
         mesh.members.indices.allSatisfy { index in
             let view = mesh.view(index)
@@ -140,5 +144,29 @@ import Testing
         #expect(mesh.etcdctl(as: 2, at: 2, ["put", "again", "here"]).0 == 0)
         let kept = run(["/bin/ls", "-d", mesh.members[2].directory + ".fenced-g1"])
         #expect(kept.status == 0, "the old data must be renamed, not deleted")
+    }
+
+    /// The founder hangs while the second machine joins it, and an operator resets the founding.
+    @Test func aResetEndsAJoinThatHangs() throws {
+        let mesh = LiveMesh(roles: [.auto, .auto], firstHost: 91)
+        #expect(found(mesh), "\(mesh.story)")
+        let former = try #require(mesh.foundingReady)
+        #expect(
+            mesh.run { mesh in
+                record(of: 1, in: mesh).contains("phase=joining")
+            }, "\(mesh.story)")
+        kill(try #require(etcdProcess(in: mesh.members[0].directory)), SIGSTOP)
+        mesh.setFounding(
+            FoundingSummary(
+                phase: .starting, generation: 2, startDeadline: mesh.now.boot + .seconds(60)),
+            owner: 1)
+        // Alone it would try for two minutes.
+        #expect(mesh.run(within: 60) { $0.foundingReady != former }, "\(mesh.story)")
+        #expect(record(of: 1, in: mesh).contains("generation=2"))
+        // The data is renamed, not deleted; what hangs takes a while to be stopped.
+        #expect(
+            mesh.run { mesh in
+                mesh.members.allSatisfy { access($0.directory + ".fenced-g1", F_OK) == 0 }
+            }, "\(mesh.story)")
     }
 }

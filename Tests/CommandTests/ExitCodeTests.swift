@@ -8,7 +8,9 @@ struct ExitCodeTests {
         ["ping", "x", "--count", "0"], ["ledger", "put", "bucket"], ["tunnel"],
         ["demo", "--nodes", "0"], ["demo", "--cluster", "k3s"], ["status", "--api", "nowhere"],
         ["up", "--token-file", "/nonexistent"], ["up", "--config", "/nonexistent"], ["up"],
-        ["tunnel", "--config", "/nonexistent"],
+        ["tunnel", "--config", "/nonexistent"], ["lock", "x"], ["lock", "x", "--", "/nonexistent"],
+        ["lock", "x", "--", "/tmp"], ["elect", "x", "--", "no-such-program"],
+        ["wait-for", "rain"], ["wait-for", "peers:some"], ["cluster", "remove"],
     ])
     func aMistakeIsTwo(_ arguments: [String]) throws {
         let outcome = try Program.run(arguments)

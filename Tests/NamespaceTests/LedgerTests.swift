@@ -28,6 +28,20 @@ extension MeshTests {
                 let events = watch.output.split(separator: "\n")
                 #expect(events.count == 3 && events.last?.contains(#""event":"delete""#) == true)
 
+                // What a member writes commands nobody's terminal, and makes no line of its own.
+                let nasty = "\u{1B}[2Jblank\nput notes/forged 0 1 x"
+                #expect(try await anna.ask(["ledger", "put", "nasty", "text", nasty]).status == 0)
+                try await eventually("bert reads the nasty value") {
+                    try await bert.ask(["ledger", "get", "nasty"]).output.contains("blank")
+                }
+                for words in [["get", "nasty"], ["watch", "nasty", "--count", "1"]] {
+                    let shown = try await bert.ask(["ledger"] + words).output
+                    let lines = shown.split(separator: "\n")
+                    #expect(
+                        !shown.contains("\u{1B}") && !lines.contains { $0.hasPrefix("put notes") })
+                    #expect(shown.contains(#"\u{1B}[2Jblank\nput notes/forged 0 1 x"#))
+                }
+
                 // Nobody writes for another one, nor what is the node's or the root's.
                 #expect(try await anna.ask(["ledger", "put", "notes", "door", "4713"]).status == 0)
                 try await eventually("bert reads it again") {
