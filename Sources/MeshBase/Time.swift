@@ -41,6 +41,16 @@ package struct BootInstant: Hashable, Comparable, Sendable, CustomStringConverti
         return .nanoseconds(-Int64(clamping: other.nanoseconds - instant.nanoseconds))
     }
 
+    /// The first multiple of a period after this instant. Timers that need no exact time share one
+    /// wake-up there, however many there are.
+    ///
+    /// - Parameter period: Positive.
+    package func nextMultiple(of period: Duration) -> BootInstant {
+        let step = UInt64(max(period.clampedNanoseconds, 1))
+        let (next, overflow) = (nanoseconds / step * step).addingReportingOverflow(step)
+        return overflow ? .distantFuture : BootInstant(nanoseconds: next)
+    }
+
     package var description: String {
         let milliseconds = nanoseconds / 1_000_000
         let fraction = String(milliseconds % 1000)

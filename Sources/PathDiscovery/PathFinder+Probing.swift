@@ -191,9 +191,9 @@ extension PathFinder {
         beginPunch(node, at: now, random: &random, into: &actions)
         let isAwaiting = peers[node]?.ways.values.contains { !$0.pending.isEmpty } ?? false
         let isBusy = now - (peers[node]?.lastSent ?? .zero) < .seconds(3)
-        let pause =
-            isAwaiting ? Self.eagerCheck : isBusy ? Self.eagerCheck * 2 : Self.calmCheck
-        let due = now + pause
+        let due =
+            isAwaiting || isBusy
+            ? now + Self.eagerCheck * (isAwaiting ? 1 : 2) : now.nextMultiple(of: Self.calmCheck)
         // Something of this check may want the next one sooner.
         let wish = peers[node]?.nextCheck.flatMap { $0 > now ? $0 : nil }
         peers[node]?.nextCheck = earlier(wish, due)
