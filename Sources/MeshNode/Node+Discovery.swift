@@ -44,6 +44,7 @@ extension Node {
             var results: [PathAction] = []
             paths.receive(bytes, from: source, at: now.boot, random: &random, into: &results)
             carryOut(results, at: now, into: &actions)
+            noteClone(into: &actions)
         default:
             drop("unknown datagram")
         }

@@ -62,10 +62,7 @@ extension Node {
                 drop("ledger \(reason)")
             }
         }
-        if ledger.isCloned, !hasToldClone {
-            hasToldClone = true
-            actions.append(.log(.error, Node.cloneWarning))
-        }
+        noteClone(into: &actions)
         for entry in changed { learnFromLedger(entry, at: now, into: &actions) }
         if publishing.isStale { rebuildNames(into: &actions) }
     }

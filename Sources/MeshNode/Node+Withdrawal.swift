@@ -23,6 +23,16 @@ extension Node {
     /// Whether the root took this machine's own certificate back.
     package var isWithdrawn: Bool { withdrawn.covers(configuration.certificate) }
 
+    /// Whether another machine has this one's key.
+    private var isCloned: Bool { ledger.isCloned || paths.hasTwin }
+
+    /// Tells once for the log.
+    mutating func noteClone(into actions: inout [NodeAction]) {
+        guard isCloned, !hasToldClone else { return }
+        hasToldClone = true
+        actions.append(.log(.error, Node.cloneWarning))
+    }
+
     static let cloneWarning =
         "another machine runs with a copy of this machine's identity: stop one of them, and give "
         + "it an empty state directory"
@@ -33,7 +43,7 @@ extension Node {
         if isWithdrawn {
             result.append("this machine's certificate was withdrawn by the mesh's root")
         }
-        if ledger.isCloned { result.append(Node.cloneWarning) }
+        if isCloned { result.append(Node.cloneWarning) }
         return result
     }
 

@@ -22,6 +22,8 @@ package struct PathFinder {
     var messageCounter: UInt64 = 0
     /// Addresses that turned out to be our own.
     var ownAddresses: Set<SocketAddress> = []
+    /// Somebody else answered a fresh hello with this node's key: a machine with a copy of its disk.
+    package private(set) var hasTwin = false
     /// Where this machine is on its own networks.
     var localAddresses: [SocketAddress] = []
     /// Where a gateway listens for this machine.
@@ -98,6 +100,7 @@ package struct PathFinder {
             fingerprint.mix(path.replay.highest)
             fingerprint.mix(path.replay.bootNonce)
         }
+        fingerprint.mix(hasTwin)
         fingerprint.mix(messageCounter)
         fingerprint.mix(UInt64(bitPattern: usualWelcome.clampedNanoseconds))
         relays.fingerprint(into: &fingerprint)
@@ -282,12 +285,24 @@ package struct PathFinder {
             actions.append(.dropped(.unauthenticated))
             return
         }
-        guard credential.node != configuration.node else {
+        let isOwn = credential.node == configuration.node
+        guard !isOwn || message.bootNonce != configuration.bootNonce else {
             actions.append(.dropped(.ownMessage))
             return
         }
         guard spendWelcomeBudget(for: source.ip, at: now) else {
             actions.append(.dropped(.rateLimited))
+            return
+        }
+        if isOwn {
+            // A replay from an earlier life of this node, or another machine with its identity, which
+            // learns from the answer that it is one.
+            actions.append(
+                .send(
+                    contactDatagram(
+                        .welcome, transaction: message.transaction, observed: source,
+                        random: &random),
+                    to: source))
             return
         }
         // A hello may be a replay, so its source address proves nothing: the path of a member
@@ -339,6 +354,11 @@ package struct PathFinder {
         }
         if credential.node == configuration.node {
             contacts[knocked] = nil
+            // The transaction is of this life, so this is no replay.
+            guard message.bootNonce == configuration.bootNonce else {
+                hasTwin = true
+                return
+            }
             if ownAddresses.count < Self.ownAddressLimit { ownAddresses.insert(knocked) }
             return
         }

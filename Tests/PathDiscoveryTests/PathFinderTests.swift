@@ -53,6 +53,40 @@ private func state(_ finder: PathFinder) -> UInt64 {
     return fingerprint.value
 }
 
+/// A copied disk: two machines with one key. What one of them asks afresh, only the other can have
+/// answered; an old hello of its own proves nothing.
+@Test func aMachineWithTheSameKeyIsNoticed() {
+    var copy = testConfiguration(1)
+    copy.bootNonce = 99
+    var site = Site([testConfiguration(1), copy])
+    site.finders[0].addCandidate(site.addresses[1], source: .lan, at: site.now)
+    site.settle()
+    #expect(site.finders[0].hasTwin)
+    #expect(!site.finders[1].hasTwin)
+    #expect(introductions(site.log[0] + site.log[1]).isEmpty)
+
+    // The hello and the welcome of an earlier life, played to a later one.
+    var earlier = Site([testConfiguration(1), copy])
+    earlier.finders[0].addCandidate(earlier.addresses[1], source: .lan, at: earlier.now)
+    earlier.settle()
+    var later = testConfiguration(1)
+    later.bootNonce = 100
+    var restarted = PathFinder(configuration: later)
+    for case .send(let datagram, _) in earlier.log[0] + earlier.log[1] {
+        var actions: [PathAction] = []
+        restarted.receive(
+            datagram, from: earlier.addresses[1], at: earlier.now, random: &earlier.random,
+            into: &actions)
+    }
+    #expect(!restarted.hasTwin)
+
+    // Its own hello that comes back to it is nothing either.
+    var mirror = Site([testConfiguration(1), testConfiguration(1)])
+    mirror.finders[0].addCandidate(mirror.addresses[1], source: .lan, at: mirror.now)
+    mirror.settle()
+    #expect(!mirror.finders[0].hasTwin && !mirror.finders[1].hasTwin)
+}
+
 @Test func twoMembersMeetByOneAddress() {
     var site = Site([testConfiguration(1), testConfiguration(2)])
     site.finders[0].addCandidate(site.addresses[1], source: .lan, at: site.now)
