@@ -107,6 +107,7 @@ private final class LeaseWork {
     private var job: LeasedJob?
     /// The node answered once: from then on its silence is waited out, since it may be starting anew.
     private var hasAnswered: Bool
+    private var told: Set<String> = []
 
     init(_ options: LeaseOptions, nodeIsKnown: Bool = false) throws {
         self.options = options
@@ -125,6 +126,7 @@ private final class LeaseWork {
                     options.name, LeaseRequestModel(session: session))
                 hasAnswered = true
                 take(lease, askedAt: before)
+                tellWhyItWaits(lease)
                 if lease.state == .unavailable, job == nil, lease.reason == "the lease is lost" {
                     return .lost
                 }
@@ -138,6 +140,14 @@ private final class LeaseWork {
             try await Task.sleep(for: .milliseconds(job == nil ? 250 : 500))
             if let end = try await check() { return end }
         }
+    }
+
+    /// Each reason once, so that nobody waits without knowing for what.
+    private func tellWhyItWaits(_ lease: LeaseModel) {
+        guard job == nil, lease.state == .unavailable, told.insert(lease.reason).inserted else {
+            return
+        }
+        printError("\(options.name) has to wait: \(lease.reason)")
     }
 
     private func take(_ lease: LeaseModel, askedAt: BootInstant) {

@@ -39,6 +39,19 @@ import Testing
     }
 
     /// A lock is for one at a time, tells its number, and gives the job's exit code back.
+    @Test func whoWaitsForALockIsToldWhy() async throws {
+        try await withMesh { mesh in
+            let anna = try await mesh.lan(["anna"])[0]
+            _ = try await anna.up(["--interface", "none"])
+            let lock = try anna.host.start(
+                [try Lab.binary(), "lock", "site", "--api", anna.api, "--", "true"])
+            try await lock.prints("site has to wait: ")
+            lock.send(SIGTERM)
+            #expect(try await lock.end(within: .seconds(20)) == 128 + SIGTERM)
+            #expect(lock.output.split(separator: "\n").count == 1, "\(lock.output)")
+        }
+    }
+
     @Test func aLockIsHeldByOneAndPassedOn() async throws {
         try await withClusterLab(count: 3, policy: ["--nodes", "3"]) { cluster in
             try await cluster.start(cluster.nodes)
