@@ -52,16 +52,20 @@ struct ChurnTests {
         let before = dht.sentBytes
         let begin = dht.now
         for minute in 0..<minutes {
+            dht.run(for: .seconds(60))
             if minute > 0, minute.isMultiple(of: 60) {
-                print("\(minute / 60) h: \(born.count - count) were replaced")
+                let reached = connected(live, in: dht)
+                print("\(minute / 60) h: \(born.count - count) were replaced, connected \(reached)")
                 fflush(nil)
             }
-            dht.run(for: .seconds(60))
-            for _ in 0..<max(1, count / 100) {
+            let share = max(1, count / 100)
+            for _ in 0..<share {
                 let leaving = live.remove(at: Int(dht.random.next(upperBound: UInt64(live.count))))
                 dht.remove(leaving)
-                add(&dht)
             }
+            // Only then, as who is told nothing but the address of one that leaves before it asked
+            // can meet nobody.
+            for _ in 0..<share { add(&dht) }
         }
         dht.run(for: .seconds(60))
         let seconds = (dht.now - begin).inSeconds
@@ -70,26 +74,7 @@ struct ChurnTests {
                 + "\(Double(dht.sentBytes - before) / seconds / Double(count)) bytes of KRPC a second"
         )
 
-        // Everybody stands in tables through which everybody else comes to it.
-        let present = Set(live)
-        var known: [SocketAddress: [SocketAddress]] = [:]
-        var knownBy: [SocketAddress: [SocketAddress]] = [:]
-        for (address, agent) in dht.agents {
-            for contact in agent.node.contacts(.v4) where present.contains(contact.address) {
-                known[address, default: []].append(contact.address)
-                knownBy[contact.address, default: []].append(address)
-            }
-        }
-        for edges in [known, knownBy] {
-            var reached: Set = [live[0]]
-            var waiting = [live[0]]
-            while let next = waiting.popLast() {
-                for other in edges[next] ?? [] where reached.insert(other).inserted {
-                    waiting.append(other)
-                }
-            }
-            #expect(reached.count == count, "\(reached.count) of \(count) are on one component")
-        }
+        #expect(connected(live, in: dht) == [count, count])
         #expect(live.allSatisfy { dht.found[$0]?.isEmpty == false }, "each found a member")
 
         // What one writes another one reads, whoever they are.
@@ -108,5 +93,28 @@ struct ChurnTests {
             lost += get(&dht, pair[1])?.walk.item == item ? 0 : 1
         }
         #expect(lost == 0)
+    }
+
+    /// How many stand in tables through which one of them comes to them, and how many come to it.
+    private func connected(_ live: [SocketAddress], in dht: VirtualDHT) -> [Int] {
+        let present = Set(live)
+        var known: [SocketAddress: [SocketAddress]] = [:]
+        var knownBy: [SocketAddress: [SocketAddress]] = [:]
+        for (address, agent) in dht.agents {
+            for contact in agent.node.contacts(.v4) where present.contains(contact.address) {
+                known[address, default: []].append(contact.address)
+                knownBy[contact.address, default: []].append(address)
+            }
+        }
+        return [known, knownBy].map { edges in
+            var reached: Set = [live[0]]
+            var waiting = [live[0]]
+            while let next = waiting.popLast() {
+                for other in edges[next] ?? [] where reached.insert(other).inserted {
+                    waiting.append(other)
+                }
+            }
+            return reached.count
+        }
     }
 }
