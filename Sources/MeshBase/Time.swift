@@ -41,6 +41,13 @@ package struct BootInstant: Hashable, Comparable, Sendable, CustomStringConverti
         return .nanoseconds(-Int64(clamping: other.nanoseconds - instant.nanoseconds))
     }
 
+    /// The next whole multiple of `step` since the machine started, or this instant if it is one.
+    package func aligned(to step: Duration) -> BootInstant {
+        let step = UInt64(max(step.clampedNanoseconds, 1))
+        let past = nanoseconds % step
+        return past == 0 ? self : self + .nanoseconds(Int64(clamping: step - past))
+    }
+
     package var description: String {
         let milliseconds = nanoseconds / 1_000_000
         let fraction = String(milliseconds % 1000)

@@ -83,15 +83,14 @@ package struct PathFinder {
             fingerprint.mix(node)
             fingerprint.mix(path.address?.description ?? "-")
             fingerprint.mix(path.wantedUntil)
+            fingerprint.mix(path.probedUntil)
             fingerprint.mix(path.nextCheck)
             fingerprint.mix(path.punch?.nextSend)
             fingerprint.mix(path.punch?.hasCalled == true)
             fingerprint.mix(path.punch?.isHeard == true)
             fingerprint.mix(path.failedPunches)
             for candidate in path.candidates { fingerprint.mix(candidate.description) }
-            for (address, way) in path.ways.sorted(by: {
-                $0.key < $1.key
-            }) {
+            for (address, way) in path.ways.sorted(by: { $0.key < $1.key }) {
                 fingerprint.mix(address.description)
                 way.fingerprint(into: &fingerprint)
             }

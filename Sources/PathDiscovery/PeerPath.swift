@@ -20,6 +20,8 @@ package struct PeerPath {
     var portStep: Int8 = 0
     /// Until then the ways are looked after.
     var wantedUntil = BootInstant.zero
+    /// Until then the member is expected to look after its way to this node.
+    var probedUntil = BootInstant.zero
     var nextCheck: BootInstant?
     /// The newest tunnel data in each direction.
     var lastSent: BootInstant?
@@ -42,6 +44,9 @@ package struct PeerPath {
     init(staticKey: StaticPublicKey) {
         self.staticKey = staticKey
     }
+
+    /// Whether one of the two ends looks after the ways.
+    func matters(at now: BootInstant) -> Bool { max(wantedUntil, probedUntil) > now }
 
     func hasLiveWay(at now: BootInstant) -> Bool { ways.values.contains { $0.isLive(at: now) } }
 
