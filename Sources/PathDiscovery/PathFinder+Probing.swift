@@ -129,7 +129,11 @@ extension PathFinder {
     private mutating func doubtEverything(
         at now: BootInstant, random: inout SeededGenerator, into actions: inout [PathAction]
     ) {
+        endBirthday(at: now, into: &actions)
+        nextBirthday = now
         for node in peers.keys.sorted() {
+            peers[node]?.nextBirthday = now
+            peers[node]?.birthdays = 0
             guard var path = peers[node], path.matters(at: now) else { continue }
             path.wantedUntil = max(path.wantedUntil, now + Self.borrowedInterest)
             path.failedPunches = 0
@@ -205,6 +209,7 @@ extension PathFinder {
         }
         if peers[node]?.asksForgottenWay(at: now) != true {
             requestRelays(for: node, at: now, random: &random, into: &actions)
+            beginBirthday(node, at: now)
             beginPunch(node, at: now, random: &random, into: &actions)
         }
         let isAwaiting = peers[node]?.ways.values.contains { !$0.pending.isEmpty } ?? false
@@ -253,6 +258,8 @@ extension PathFinder {
                     || doorAnswered(
                         id, by: node, at: source, seen: seen, now: now, random: &random,
                         into: &actions)
+                    || birthdayAnswered(
+                        id, by: node, at: source, now: now, random: &random, into: &actions)
             else {
                 actions.append(.dropped(.unexpected))
                 return
@@ -263,6 +270,7 @@ extension PathFinder {
                 peers[node]?.failedPunches = 0
                 peers[node]?.wishesDoor = false
                 peers[node]?.punch = nil
+                birthdaySucceeded(with: node, through: source, at: now, into: &actions)
             }
             choose(for: node, at: now, into: &actions)
         case .callMe(let call):
@@ -274,6 +282,9 @@ extension PathFinder {
                 by: node, to: other, channel, at: now, random: &random, into: &actions)
         case .relayRefused(let other):
             peers[other]?.nextRelayRequest = now + .seconds(5)
+        case .birthday(let step, let address):
+            receiveBirthday(
+                step, address, from: node, at: now, random: &random, into: &actions)
         }
     }
 

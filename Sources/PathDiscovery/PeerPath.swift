@@ -29,6 +29,9 @@ package struct PeerPath {
     var punch: Punch?
     var failedPunches = 0
     var nextPunch = BootInstant.zero
+    var nextBirthday = BootInstant.zero
+    /// Since the network changed.
+    var birthdays = 0
     var door: Door?
     /// Knocking from the usual port failed, or a direct way broke.
     var wishesDoor = false
@@ -253,4 +256,6 @@ struct Way {
 package enum PathCapability {
     /// Carries datagrams between other members.
     package static let relays: UInt32 = 1 << 1
+    /// Was told to try many ports where two NATs leave nothing else.
+    package static let guessesPorts: UInt32 = 1 << 2
 }

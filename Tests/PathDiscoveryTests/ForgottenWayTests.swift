@@ -55,7 +55,8 @@ private struct Trio {
             let due = flying.filter { $0.at <= now }
             flying.removeAll { $0.at <= now }
             for letter in due { arrive(letter) }
-            now = now + .milliseconds(5)
+            let next = flying.isEmpty ? finders.compactMap(\.deadline).min() ?? end : now
+            now = min(max(now + .milliseconds(5), next), end)
         }
     }
 
