@@ -157,7 +157,7 @@ enum Micro {
         return usage.ru_maxrss
     }
 
-    /// Initiations of 500 peers, answered by one device; what it costs the responder.
+    /// Initiations of 500 peers, answered by one device; what it costs the responder, best of seven.
     static func handshakes() {
         var random = SeededGenerator(seed: Bytes32(word0: 9, word1: 9, word2: 9, word3: 9))
         func privateKey(_ number: UInt64) -> StaticPrivateKey {
@@ -165,27 +165,39 @@ enum Micro {
         }
         let ours = privateKey(1_000_000)
         let address = SocketAddress(ip: .v4(0x7F00_0001), port: 1)
-        var responder = TunnelDevice(privateKey: ours, lastTimestamp: nil)
-        var initiations: [[UInt8]] = []
         let now = SystemClock.now()
-        for number in 0..<500 {
-            let key = privateKey(UInt64(number))
-            responder.setPeer(TunnelPeerConfiguration(publicKey: key.publicKey))
+        let keys = (0..<500 as Range<UInt64>).map(privateKey)
+        let initiations = keys.flatMap { key in
             var initiator = TunnelDevice(privateKey: key, lastTimestamp: nil)
             initiator.setPeer(
                 TunnelPeerConfiguration(publicKey: ours.publicKey, endpoint: address))
             var actions: [TunnelAction] = []
             initiator.connect(ours.publicKey, at: now, random: &random, into: &actions)
-            for case .send(let datagram, _) in actions { initiations.append(datagram) }
+            return actions.sent
         }
-        let before = cpuNanoseconds()
+        var best = Double.infinity
         var answers = 0
-        for initiation in initiations {
-            var actions: [TunnelAction] = []
-            responder.receive(initiation, from: address, at: now, random: &random, into: &actions)
-            for case .send in actions { answers += 1 }
+        for _ in 0..<7 {
+            var responder = TunnelDevice(privateKey: ours, lastTimestamp: nil)
+            for key in keys {
+                responder.setPeer(TunnelPeerConfiguration(publicKey: key.publicKey))
+            }
+            answers = 0
+            let before = cpuNanoseconds()
+            for initiation in initiations {
+                var actions: [TunnelAction] = []
+                responder.receive(
+                    initiation, from: address, at: now, random: &random, into: &actions)
+                answers += actions.sent.count
+            }
+            best = min(best, Double(cpuNanoseconds() - before) / Double(initiations.count))
         }
-        let each = Double(cpuNanoseconds() - before) / Double(initiations.count)
-        print("\(answers) handshakes answered: \(Int(1e9 / each)) per second and core")
+        print("\(answers) handshakes answered: \(Int(1e9 / best)) per second and core")
+    }
+}
+
+extension [TunnelAction] {
+    fileprivate var sent: [[UInt8]] {
+        compactMap { if case .send(let datagram, _) = $0 { datagram } else { nil } }
     }
 }

@@ -41,11 +41,14 @@ package struct BootInstant: Hashable, Comparable, Sendable, CustomStringConverti
         return .nanoseconds(-Int64(clamping: other.nanoseconds - instant.nanoseconds))
     }
 
-    /// The next whole multiple of `step` since the machine started, or this instant if it is one.
-    package func aligned(to step: Duration) -> BootInstant {
-        let step = UInt64(max(step.clampedNanoseconds, 1))
-        let past = nanoseconds % step
-        return past == 0 ? self : self + .nanoseconds(Int64(clamping: step - past))
+    /// The first multiple of a period after this instant. Timers that need no exact time share one
+    /// wake-up there, however many there are.
+    ///
+    /// - Parameter period: Positive.
+    package func nextMultiple(of period: Duration) -> BootInstant {
+        let step = UInt64(max(period.clampedNanoseconds, 1))
+        let (next, overflow) = (nanoseconds / step * step).addingReportingOverflow(step)
+        return overflow ? .distantFuture : BootInstant(nanoseconds: next)
     }
 
     package var description: String {

@@ -214,11 +214,9 @@ extension PathFinder {
         }
         let isAwaiting = peers[node]?.ways.values.contains { !$0.pending.isEmpty } ?? false
         let isBusy = now - (peers[node]?.lastSent ?? .zero) < .seconds(3)
-        let pause =
-            isAwaiting ? Self.eagerCheck : isBusy ? Self.eagerCheck * 2 : Self.calmCheck
-        // Calm checks of all members fall on the same moment, so that an idle node sleeps.
-        var due = now + pause
-        if pause == Self.calmCheck { due = due.aligned(to: pause) }
+        let due =
+            isAwaiting || isBusy
+            ? now + Self.eagerCheck * (isAwaiting ? 1 : 2) : now.nextMultiple(of: Self.calmCheck)
         // Something of this check may want the next one sooner.
         let wish = peers[node]?.nextCheck.flatMap { $0 > now ? $0 : nil }
         peers[node]?.nextCheck = earlier(wish, due)

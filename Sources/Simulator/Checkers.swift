@@ -242,6 +242,9 @@ extension Simulation {
     /// What every machine has sent so far.
     package var traffic: [SimulatedTraffic] { machines.map(\.traffic) }
 
+    /// How often each machine was woken by a deadline of its node.
+    package var wakes: [Int] { machines.map(\.allWakes) }
+
     /// How many pings of this machine were answered.
     package func pongs(of index: Int) -> Int { machines[index].pongs }
 

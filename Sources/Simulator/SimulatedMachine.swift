@@ -32,6 +32,8 @@ final class SimulatedMachine {
     var host = SimulatedHost()
     var pongs = 0
     var traffic = SimulatedTraffic()
+    /// How often a deadline of its lives passed.
+    var allWakes = 0
     /// Whether this identity ever held or sought the claim to found.
     var ownedClaim = false
     /// What users of this machine were told is written, by key; `nil` for withdrawn.
@@ -156,6 +158,7 @@ final class SimulatedMachine {
 
     /// Counts one wake-up at `now`; returns how many there were within this second.
     func countWake(at now: BootInstant) -> Int {
+        allWakes += 1
         let second = now.nanoseconds / 1_000_000_000
         if wakes.second != second { wakes = (second, 0) }
         wakes.count += 1

@@ -60,7 +60,7 @@ extension TunnelDevice {
         peer.attempt = nil
         peer.lastHandshake = now.boot
         peer.timers.handshakeBegan(lastDataSent: PeerActivity(peer.sessions).lastDataSent)
-        peer.pollAt = peer.pollAt ?? now.boot + HandshakePolicy.pollInterval
+        peer.pollAt = peer.pollAt ?? now.boot.nextMultiple(of: HandshakePolicy.pollInterval)
     }
 
     /// Sends a handshake message with its two authenticators.
@@ -87,7 +87,7 @@ extension TunnelDevice {
     mutating func store(_ changed: TunnelPeer, at now: Now? = nil) {
         var peer = changed
         if let now, peer.pollAt == nil, !peer.sessions.isEmpty {
-            peer.pollAt = now.boot + HandshakePolicy.pollInterval
+            peer.pollAt = now.boot.nextMultiple(of: HandshakePolicy.pollInterval)
         }
         peer.dueAt = peer.nextDue
         deadline = earlier(deadline, peer.dueAt)

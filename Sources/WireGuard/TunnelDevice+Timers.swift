@@ -14,7 +14,8 @@ extension TunnelDevice {
             if let due = peer.dueAt, due <= now.boot {
                 serve(&peer, at: now, random: &random, into: &actions)
                 peer.pollAt =
-                    peer.sessions.isEmpty ? nil : now.boot + HandshakePolicy.pollInterval
+                    peer.sessions.isEmpty
+                    ? nil : now.boot.nextMultiple(of: HandshakePolicy.pollInterval)
                 store(peer)
             } else {
                 deadline = earlier(deadline, peer.dueAt)

@@ -31,6 +31,19 @@ import Testing
     }
 }
 
+@Test func timersMeetAtTheNextMultiple() {
+    let second = 1_000_000_000 as UInt64
+    for (instant, next) in [
+        (0, second), (1, second), (second - 1, second), (second, 2 * second), (.max - 1, .max),
+    ] as [(UInt64, UInt64)] {
+        let met = BootInstant(nanoseconds: instant).nextMultiple(of: .seconds(1))
+        #expect(met.nanoseconds == next)
+    }
+    #expect(BootInstant(nanoseconds: 7).nextMultiple(of: .nanoseconds(5)).nanoseconds == 10)
+    #expect(BootInstant(nanoseconds: .max - 1).nextMultiple(of: second) == .distantFuture)
+    #expect(BootInstant(nanoseconds: 7).nextMultiple(of: .zero).nanoseconds == 8)
+}
+
 private let clamped: [(duration: Duration, nanoseconds: Int64)] = [
     (.zero, 0), (.nanoseconds(1), 1), (.nanoseconds(-1), -1),
     (.seconds(1), 1_000_000_000), (.seconds(-2), -2_000_000_000),

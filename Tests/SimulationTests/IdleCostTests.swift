@@ -20,6 +20,18 @@ private let idleMeshes: [Int] = {
     print("measured: an idle mesh of \(machines), per node and second: \(cost)")
 }
 
+/// Whoever has nothing to do should sleep: the deadlines of many peers share their wake-ups, as each
+/// costs some hundred microseconds with the look at all that could be due.
+@Test(arguments: [3, 11]) func anIdleMemberIsSeldomWoken(machines: Int) {
+    let world = Simulation(options: SimulationOptions(seed: 1, machines: machines))
+    world.run(until: world.now + .seconds(120))
+    let before = world.wakes
+    world.run(until: world.now + .seconds(60))
+    let rates = zip(before, world.wakes).map { Double($1 - $0) / 60 }
+    #expect(rates.allSatisfy { $0 < 6 }, "wake-ups per second: \(rates)")
+    print("measured: \(machines) idle members, wake-ups per second: \(rates)")
+}
+
 /// Machines so slow that an answer takes 0.3 to 2 s. What comes late must not lead to more questions:
 /// that would keep the machines slow.
 @Test(arguments: [1, 2] as [UInt64]) func aMeshOfSlowMachinesIsQuiet(seed: UInt64) {

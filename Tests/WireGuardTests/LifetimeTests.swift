@@ -71,6 +71,25 @@ struct LifetimeTests {
         }
     }
 
+    @Test("two peers are looked after at the same time, whenever they came")
+    func sharedPolling() {
+        let world = TunnelWorld()
+        let hub = TunnelHost(world, seed: 1, address: "192.0.2.1:51820")
+        for number in 2...3 {
+            let host = TunnelHost(
+                world, seed: UInt64(number), address: "192.0.2.\(number):51820")
+            hub.add(host, endpoint: host.address)
+            host.add(hub)
+            hub.send(packet(number), to: host)
+            world.run(for: .milliseconds(1_300))
+        }
+        for _ in 0..<8 {
+            guard let due = hub.device.deadline else { break }
+            world.run(for: due - world.now)
+            #expect(hub.device.deadline == due + .seconds(1))
+        }
+    }
+
     @Test("data without an answer is acknowledged by a keepalive after 10 s, once")
     func passiveKeepalive() {
         let pair = Pair.connected()

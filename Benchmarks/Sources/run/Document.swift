@@ -60,7 +60,7 @@ extension Report {
             \(otherTunnels())
             ## Single figures
 
-            The best of seven batches where it says ns.
+            The best of seven batches where it says ns or handshakes.
 
             | | |
             |---|---:|
