@@ -76,6 +76,8 @@ extension NodeConfig {
             mapsPorts: reader.read(.portMapping, expecting: "auto or off") {
                 ["auto": true, "off": false][$0]
             } ?? true,
+            guessesPorts: reader.read(.birthdayPunching, expecting: "on or off") { onOrOff($0) }
+                ?? false,
             foundingLog: reader.read(.foundingLog, expecting: "an absolute path") {
                 absolutePath($0)
             },

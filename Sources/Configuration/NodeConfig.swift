@@ -56,6 +56,8 @@ package struct NodeConfig: Hashable, Sendable {
     package var relaysByTLS: Bool
     /// Whether the gateway is asked to send a port here.
     package var mapsPorts: Bool
+    /// Whether many ports are tried where two NATs leave nothing else.
+    package var guessesPorts: Bool
     /// Where what happens to the founding is written down; `nil` for nowhere.
     package var foundingLog: String?
     package var logLevel: LogLevelChoice

@@ -24,6 +24,7 @@ package enum NodeOption: String, Hashable, Sendable, CaseIterable {
     case relay
     case relayTLS = "relay-tls"
     case portMapping = "port-mapping"
+    case birthdayPunching = "birthday-punching"
     case shards
     case cluster
     case role

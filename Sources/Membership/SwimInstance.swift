@@ -159,7 +159,7 @@ extension SwimInstance {
     }
 
     /// The members to watch: ring neighbours and session peers that are not known to be gone.
-    var probeTargets: [NodeID] {
+    package var probeTargets: [NodeID] {
         var targets = Set(ringNeighbours)
         for peer in sessions where members[peer]?.isPresent == true { targets.insert(peer) }
         return targets.sorted()

@@ -253,6 +253,10 @@ extension Node {
                 paths.want(node, candidates: member.record?.endpoints ?? [], at: now.boot)
             }
         }
+        // Liveness goes over the ways that there are.
+        for node in swim.probeTargets where paths.address(of: node) != nil {
+            paths.want(node, candidates: [], at: now.boot)
+        }
         // The ways of packets are looked after, too.
         for (node, member) in members where member.sending != nil {
             let sent = member.sessions.compactMap(\.activity.lastDataSent).max()

@@ -94,7 +94,8 @@ package struct Node {
                 credential: configuration.certificate.encode(),
                 suites: configuration.suites.rawValue,
                 capabilities: Node.joinsPieces
-                    | (configuration.relay == .off ? 0 : PathCapability.relays),
+                    | (configuration.relay == .off ? 0 : PathCapability.relays)
+                    | (configuration.guessesPorts ? PathCapability.guessesPorts : 0),
                 bootNonce: bootNonce,
                 verifyCredential: { bytes in
                     verify(bytes).map { PeerCredential(node: $0.nodeID, staticKey: $0.staticKey) }

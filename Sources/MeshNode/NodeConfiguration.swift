@@ -50,6 +50,8 @@ package struct NodeConfiguration: Sendable {
     package var hasCarrier = false
     /// Whether the gateway is asked to send a port here.
     package var mapsPorts = false
+    /// Whether many ports are tried where two NATs leave nothing else.
+    package var guessesPorts = false
     /// Whether what happens to the founding and the planner is written down.
     package var keepsFoundingLog = false
 

@@ -39,7 +39,7 @@ extension PathFinder {
         if let door = path.door {
             return door.observed != nil || now - door.openedAt >= Door.patience
         }
-        guard doors.count < Door.limit else { return true }
+        guard doors.count - (birthday?.doors.count ?? 0) < Door.limit else { return true }
         let id = UInt32(truncatingIfNeeded: random.next())
         guard doors[id] == nil else { return true }
         doors[id] = node
@@ -53,6 +53,7 @@ extension PathFinder {
         _ id: UInt32, port: UInt16, at now: BootInstant, random: inout SeededGenerator,
         into actions: inout [PathAction]
     ) {
+        if birthdayDoorOpened(id, at: now, random: &random, into: &actions) { return }
         guard let owner = doors[id], peers[owner]?.door?.id == id else {
             actions.append(.carrier(.closeDoor(id)))
             return
@@ -121,7 +122,9 @@ extension PathFinder {
     /// Whether a datagram from `address` may become a way to `node`: what comes to a door that is
     /// there for another member does not.
     func admits(_ node: NodeID, from address: SocketAddress) -> Bool {
-        !address.isDoor || peers[node]?.door != nil
+        guard address.isDoor else { return true }
+        guard case .door(let id)? = sideWays[address]?.kind else { return false }
+        return doors[id] == node
     }
 
     /// Whether knocks may go through the door: before it is known how others see it, the other end

@@ -31,6 +31,22 @@ extension PathFinder {
         peers[node] = path
     }
 
+    /// Another member looks after its way to this node, which proves nothing here. The own end is
+    /// proven again when it is no longer, which takes one exchange in a minute.
+    private mutating func lookAfter(
+        _ node: NodeID, at address: SocketAddress, now: BootInstant,
+        random: inout SeededGenerator, into actions: inout [PathAction]
+    ) {
+        peers[node]?.probedUntil = now + Self.borrowedInterest
+        let way = peers[node]?.ways[address]
+        guard way?.isLive(at: now) != true, now - (way?.lastPing ?? .zero) > .milliseconds(90)
+        else {
+            return
+        }
+        want(node, candidates: [], for: Self.briefInterest, at: now)
+        probe(node, at: address, now: now, random: &random, into: &actions)
+    }
+
     /// When tunnel data last went to and came from a member; it decides how eagerly to probe.
     package mutating func noteActivity(
         _ node: NodeID, sent: BootInstant?, received: BootInstant?
@@ -113,8 +129,13 @@ extension PathFinder {
     private mutating func doubtEverything(
         at now: BootInstant, random: inout SeededGenerator, into actions: inout [PathAction]
     ) {
+        endBirthday(at: now, into: &actions)
+        nextBirthday = now
         for node in peers.keys.sorted() {
-            guard var path = peers[node], path.wantedUntil > now else { continue }
+            peers[node]?.nextBirthday = now
+            peers[node]?.birthdays = 0
+            guard var path = peers[node], path.matters(at: now) else { continue }
+            path.wantedUntil = max(path.wantedUntil, now + Self.borrowedInterest)
             path.failedPunches = 0
             path.nextPunch = now
             path.punch = nil
@@ -130,14 +151,13 @@ extension PathFinder {
         if !contacts.isEmpty { streamsMayBeNeeded(at: now) }
     }
 
-    /// Most are over by then, and NATs remember what was answered for longer than between two probes.
-    private static let outage = Duration.seconds(600)
     /// Between two questions to a member that is idle and uses another way than we do.
     private static let idleDoubt = Duration.seconds(10)
-    /// More than from one probe of an idle way to the next (27 s): two members that have met keep
-    /// their ways proven. One that is needed after it was not looked after would be sought by relays
-    /// first.
+    /// More than from one probe of an idle way to the next (27 s): as long as the other end asks.
     private static let borrowedInterest = Duration.seconds(30)
+    /// For a way to prove itself or break. Two ends that kept each other interested for longer would
+    /// never come to rest.
+    private static let briefInterest = Duration.seconds(5)
     static let eagerCheck = Duration.milliseconds(100)
     static let calmCheck = Duration.seconds(1)
 
@@ -166,10 +186,10 @@ extension PathFinder {
             return
         }
         for address in path.ways.keys {
-            let wasLive = path.ways[address]?.isLive(at: now) == true
+            let wasSound = path.ways[address]?.isSound == true
             path.ways[address]?.expire(at: now)
             // In doubt a relay may carry already.
-            guard wasLive, path.ways[address]?.isLive(at: now) != true, address.isDirect,
+            guard wasSound, path.ways[address]?.isSound != true, address.isDirect,
                 address == path.address || path.address?.isDirect == false
             else { continue }
             // A way that worked broke: one of the ends moved, or a router forgot.
@@ -184,11 +204,14 @@ extension PathFinder {
         if !path.hasLiveWay(at: now) { streamsMayBeNeeded(at: now) }
         closeIdleDoor(of: node, at: now, into: &actions)
         choose(for: node, at: now, into: &actions)
-        for address in dueProbes(of: node, at: now) {
+        for address in peers[node]?.dueProbes(at: now) ?? [] {
             probe(node, at: address, now: now, random: &random, into: &actions)
         }
-        requestRelays(for: node, at: now, random: &random, into: &actions)
-        beginPunch(node, at: now, random: &random, into: &actions)
+        if peers[node]?.asksForgottenWay(at: now) != true {
+            requestRelays(for: node, at: now, random: &random, into: &actions)
+            beginBirthday(node, at: now)
+            beginPunch(node, at: now, random: &random, into: &actions)
+        }
         let isAwaiting = peers[node]?.ways.values.contains { !$0.pending.isEmpty } ?? false
         let isBusy = now - (peers[node]?.lastSent ?? .zero) < .seconds(3)
         let due =
@@ -197,50 +220,6 @@ extension PathFinder {
         // Something of this check may want the next one sooner.
         let wish = peers[node]?.nextCheck.flatMap { $0 > now ? $0 : nil }
         peers[node]?.nextCheck = earlier(wish, due)
-    }
-
-    /// The way in use every 3 s while data goes out, at once when nothing comes back, quickly when
-    /// a probe was lost, else every 27 s: the shortest time in which NATs are seen to forget flows is
-    /// 30 s. What idle members say to each other now and then is over after 3 s, so that it makes no
-    /// way active.
-    private func dueProbes(of node: NodeID, at now: BootInstant) -> [SocketAddress] {
-        guard let path = peers[node] else { return [] }
-        let isActive = path.isActive(at: now)
-        let isSilent = path.isSilent(at: now)
-        let isInDoubt = isActive && path.address.flatMap { path.ways[$0] }?.missed ?? 0 > 0
-        let isDirectAndWell =
-            path.address.map { address in
-                address.isDirect && path.ways[address]?.isLive(at: now) == true
-                    && path.ways[address]?.missed == 0
-            } ?? false
-        let isDetour = path.address?.isDirect == false
-        let broken = isDetour ? path.brokenWay : nil
-        return path.ways.filter { address, way in
-            let interval: Duration
-            if address == path.address {
-                interval =
-                    !way.isLive(at: now)
-                    ? way.pauseSinceItBroke(at: now)
-                    : way.missed > 0
-                        ? way.hurry
-                        : isSilent ? .seconds(1) : isActive ? .seconds(3) : .seconds(27)
-            } else if way.isLive(at: now) {
-                // Relays cost an idle mesh more than its direct ways; the next doubt asks for new ones.
-                if address.isRelayed, !isActive, isDirectAndWell { return false }
-                // What is needed in a moment is asked, too, and what is better than the way in use as
-                // soon as it loses less.
-                let isLeft = isDetour && address.isDirect
-                interval =
-                    isInDoubt || isLeft && way.missed > 0
-                    ? way.hurry
-                    : way.missed > 0 ? .seconds(1) : isLeft ? .seconds(3) : .seconds(27)
-            } else if isDetour, address == broken {
-                interval = now - (way.lastPong ?? .zero) < Self.outage ? .seconds(3) : .seconds(12)
-            } else {
-                return false
-            }
-            return now - (way.lastPing ?? .zero) >= interval
-        }.keys.sorted()
     }
 
     /// Sends one probe; an answer makes the way live.
@@ -270,20 +249,15 @@ extension PathFinder {
                 ProbeMessage.pong(id: id, observed: source).encode(), to: node, at: source,
                 random: &random, into: &actions)
             guard admits(node, from: source) else { return }
-            // Whoever is probed looks after the way, too, and finds it by the same exchange.
-            want(node, candidates: [], for: Self.borrowedInterest, at: now)
-            let way = peers[node]?.ways[source]
-            if way?.isLive(at: now) != true,
-                now - (way?.lastPing ?? .zero) > .milliseconds(90)
-            {
-                probe(node, at: source, now: now, random: &random, into: &actions)
-            }
+            lookAfter(node, at: source, now: now, random: &random, into: &actions)
         case .pong(let id, let seen):
             guard
                 peers[node]?.ways[source]?.answered(id, at: now) == true
                     || doorAnswered(
                         id, by: node, at: source, seen: seen, now: now, random: &random,
                         into: &actions)
+                    || birthdayAnswered(
+                        id, by: node, at: source, now: now, random: &random, into: &actions)
             else {
                 actions.append(.dropped(.unexpected))
                 return
@@ -294,6 +268,7 @@ extension PathFinder {
                 peers[node]?.failedPunches = 0
                 peers[node]?.wishesDoor = false
                 peers[node]?.punch = nil
+                birthdaySucceeded(with: node, through: source, at: now, into: &actions)
             }
             choose(for: node, at: now, into: &actions)
         case .callMe(let call):
@@ -305,6 +280,9 @@ extension PathFinder {
                 by: node, to: other, channel, at: now, random: &random, into: &actions)
         case .relayRefused(let other):
             peers[other]?.nextRelayRequest = now + .seconds(5)
+        case .birthday(let step, let address):
+            receiveBirthday(
+                step, address, from: node, at: now, random: &random, into: &actions)
         }
     }
 

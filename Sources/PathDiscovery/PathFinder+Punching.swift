@@ -62,7 +62,8 @@ extension PathFinder {
         into actions: inout [PathAction]
     ) {
         guard let path = peers[node], !path.hasLiveDirectWay(at: now), path.punch == nil,
-            path.nextPunch <= now, path.hasLiveWay(at: now) || !path.candidates.isEmpty,
+            path.nextPunch <= now, birthday?.peer != node,
+            path.hasLiveWay(at: now) || !path.candidates.isEmpty,
             peers.values.count(where: { $0.punch != nil }) < Punch.limit
         else { return }
         guard doorIsReady(for: node, at: now, random: &random, into: &actions) else {

@@ -194,6 +194,7 @@ extension PathFinder {
         return PathReport(
             address: path.address.map { remote(of: $0) }, relay: relay, stream: stream,
             reason: path.reason, ways: ways, isPunching: path.punch != nil,
+            isGuessing: birthday?.peer == node,
             nextPunch: path.punch == nil && path.nextPunch > now ? path.nextPunch - now : nil)
     }
 
@@ -216,5 +217,7 @@ package struct PathReport: Hashable, Sendable {
     package let reason: PathReason
     package let ways: [WayView]
     package let isPunching: Bool
+    /// Whether many ports are tried now.
+    package let isGuessing: Bool
     package let nextPunch: Duration?
 }

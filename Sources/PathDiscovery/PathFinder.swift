@@ -39,6 +39,9 @@ package struct PathFinder {
     /// For whom each door is there.
     var doors: [UInt32: NodeID] = [:]
     var search = StreamSearch()
+    /// The attempt with many ports that is under way.
+    var birthday: Birthday?
+    var nextBirthday = BootInstant.zero
     /// How long welcomes took lately, at most ``slowestWelcome``.
     var usualWelcome = Duration.zero
     /// When the timers ran last.
@@ -64,7 +67,7 @@ package struct PathFinder {
         }
         // Whether TCP is needed is asked only while somebody is sought.
         if result != nil || !sideWays.isEmpty { result = earlier(result, search.nextLook) }
-        return earlier(result, relays.nextExpiry)
+        return earlier(earlier(result, birthday?.nextStep), relays.nextExpiry)
     }
 
     package var localNode: NodeID { configuration.node }
@@ -85,15 +88,14 @@ package struct PathFinder {
             fingerprint.mix(node)
             fingerprint.mix(path.address?.description ?? "-")
             fingerprint.mix(path.wantedUntil)
+            fingerprint.mix(path.probedUntil)
             fingerprint.mix(path.nextCheck)
             fingerprint.mix(path.punch?.nextSend)
             fingerprint.mix(path.punch?.hasCalled == true)
             fingerprint.mix(path.punch?.isHeard == true)
             fingerprint.mix(path.failedPunches)
             for candidate in path.candidates { fingerprint.mix(candidate.description) }
-            for (address, way) in path.ways.sorted(by: {
-                $0.key < $1.key
-            }) {
+            for (address, way) in path.ways.sorted(by: { $0.key < $1.key }) {
                 fingerprint.mix(address.description)
                 way.fingerprint(into: &fingerprint)
             }
@@ -112,6 +114,7 @@ package struct PathFinder {
             fingerprint.mix(address.description)
         }
         for door in doors.keys.sorted() { fingerprint.mix(UInt64(door)) }
+        birthday?.fingerprint(into: &fingerprint)
         fingerprint.mix(search.nextLook)
         fingerprint.mix(search.rounds)
         fingerprint.mix(search.dialling.count)
@@ -158,6 +161,7 @@ package struct PathFinder {
             knock(at: address, now: now, random: &random, into: &actions)
         }
         runChecks(at: now, random: &random, into: &actions)
+        runBirthday(at: now, random: &random, into: &actions)
         lookForStreams(at: now, into: &actions)
         if relays.expire(at: now) { actions.append(.channelsChanged) }
     }
@@ -237,21 +241,6 @@ package struct PathFinder {
         let key = configuration.pairKey(with: path.staticKey)
         peers[node]?.pairKey = key
         return key
-    }
-
-    /// Takes in a member whose certificate came by another way than its hello.
-    package mutating func admit(_ credential: PeerCredential) {
-        guard credential.node != configuration.node, peers[credential.node] == nil else { return }
-        peers[credential.node] = PeerPath(staticKey: credential.staticKey)
-        hints[credential.node.bytes.prefix64] = credential.node
-    }
-
-    /// Forgets a member, for example after its certificate was withdrawn.
-    package mutating func remove(_ node: NodeID) {
-        if let door = peers[node]?.door { doors[door.id] = nil }
-        peers[node] = nil
-        hints[node.bytes.prefix64] = nil
-        ownChannels = ownChannels.filter { $0.value.peer != node && $0.value.relay != node }
     }
 
     // MARK: - Receiving

@@ -20,6 +20,8 @@ package struct PeerPath {
     var portStep: Int8 = 0
     /// Until then the ways are looked after.
     var wantedUntil = BootInstant.zero
+    /// Until then the member is expected to look after its way to this node.
+    var probedUntil = BootInstant.zero
     var nextCheck: BootInstant?
     /// The newest tunnel data in each direction.
     var lastSent: BootInstant?
@@ -27,6 +29,9 @@ package struct PeerPath {
     var punch: Punch?
     var failedPunches = 0
     var nextPunch = BootInstant.zero
+    var nextBirthday = BootInstant.zero
+    /// Since the network changed.
+    var birthdays = 0
     var door: Door?
     /// Knocking from the usual port failed, or a direct way broke.
     var wishesDoor = false
@@ -42,6 +47,9 @@ package struct PeerPath {
     init(staticKey: StaticPublicKey) {
         self.staticKey = staticKey
     }
+
+    /// Whether one of the two ends looks after the ways.
+    func matters(at now: BootInstant) -> Bool { max(wantedUntil, probedUntil) > now }
 
     func hasLiveWay(at now: BootInstant) -> Bool { ways.values.contains { $0.isLive(at: now) } }
 
@@ -248,4 +256,6 @@ struct Way {
 package enum PathCapability {
     /// Carries datagrams between other members.
     package static let relays: UInt32 = 1 << 1
+    /// Was told to try many ports where two NATs leave nothing else.
+    package static let guessesPorts: UInt32 = 1 << 2
 }

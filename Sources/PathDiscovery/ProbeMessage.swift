@@ -13,6 +13,7 @@ import NetAddress
 ///     0x83  open a relay   32 node id of the other end
 ///     0x84  relay opened   32 node id of the other end, 4 channel
 ///     0x85  relay refused  32 node id of the other end
+///     0x86  birthday       1 step (0 offer, 1 accept, 2 ready), 7 address of the sender
 ///
 /// A pong is not longer than 18 bytes more than its ping and goes only to a member that proved its
 /// key with a message that is no replay.
@@ -23,6 +24,12 @@ package enum ProbeMessage: Hashable {
     case openRelay(to: NodeID)
     case relayOpened(to: NodeID, channel: UInt32)
     case relayRefused(to: NodeID)
+    case birthday(BirthdayStep, SocketAddress)
+
+    /// What the two ends of an attempt with many ports say to each other.
+    package enum BirthdayStep: UInt8, Hashable, Sendable, CaseIterable {
+        case offer, accept, ready
+    }
 
     /// Where the sender may be reached, for both ends to knock at once.
     package struct CallMe: Hashable {
@@ -56,6 +63,7 @@ package enum ProbeMessage: Hashable {
         case 0x81: "path answer"
         case 0x82: "call"
         case 0x83, 0x84, 0x85: "relay request"
+        case 0x86: "birthday"
         default: "liveness"
         }
     }
@@ -86,6 +94,10 @@ package enum ProbeMessage: Hashable {
         case .relayRefused(let node):
             writer.write(UInt8(0x85))
             writer.write(node)
+        case .birthday(let step, let address):
+            writer.write(UInt8(0x86))
+            writer.write(step.rawValue)
+            address.encode(into: &writer)
         }
         return writer.bytes
     }
@@ -118,6 +130,11 @@ package enum ProbeMessage: Hashable {
                 to: try reader.readNodeID(), channel: try reader.readUInt32())
         case 0x85:
             self = .relayRefused(to: try reader.readNodeID())
+        case 0x86:
+            guard let step = BirthdayStep(rawValue: try reader.readByte()) else {
+                throw .field("step")
+            }
+            self = .birthday(step, try SocketAddress(from: &reader))
         default:
             throw .field("probe kind")
         }

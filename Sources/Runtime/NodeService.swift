@@ -95,6 +95,7 @@ package final class NodeService: Service {
         configuration.relay = settings.relay
         configuration.hasCarrier = true
         configuration.mapsPorts = settings.mapsPorts
+        configuration.guessesPorts = settings.guessesPorts
         configuration.keepsFoundingLog = settings.foundingLog != nil
         configuration.isDurable = store.directory.isDurable
         configuration.isAmnesiac = store.isAmnesiac

@@ -41,6 +41,8 @@ package struct NodeSettings: Sendable {
     package var relaysByTLS = false
     /// Whether the gateway is asked to send a port here.
     package var mapsPorts = true
+    /// Whether many ports are tried where two NATs leave nothing else.
+    package var guessesPorts = false
     /// The file into which the founding and the planner are written down; `nil` for none.
     package var foundingLog: String?
 

@@ -18,6 +18,7 @@ final class SimulatedMachine {
     var nat: NATBox?
     var doors = SimulatedDoors()
     var opensDoors = false
+    var guessesPorts = false
     var node: Node?
     /// Counts starts; events of an earlier life are void.
     var life = 0
@@ -103,6 +104,7 @@ final class SimulatedMachine {
         configuration.usesLocalDiscovery = usesLocalDiscovery
         configuration.dht = DHTChoice(mode: usesDHT ? .private : .off)
         configuration.hasCarrier = opensDoors
+        configuration.guessesPorts = guessesPorts
         configuration.hasClusterData = disk.datastore != .none
         configuration.keepsFoundingLog = keepsLog
         if keepsLog { foundingLogs.append("") }

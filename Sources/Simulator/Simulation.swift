@@ -72,7 +72,8 @@ package final class Simulation {
                 machines[index].settle(
                     behind: index < options.nats.count ? options.nats[index] : nil,
                     acceptingInput: options.routersAcceptInput)
-                machines[index].opensDoors = options.routersAcceptInput
+                machines[index].opensDoors = options.routersAcceptInput || options.guessesPorts
+                machines[index].guessesPorts = options.guessesPorts
             }
             queue.add(.start(machine: index), at: now + delay)
         }

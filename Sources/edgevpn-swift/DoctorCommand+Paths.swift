@@ -26,7 +26,8 @@ struct PathsSection: DoctorSection {
             return finding(
                 .note, "the NAT gives each connection another port (\(nat))" + (seen ?? ""),
                 fix: "members behind such NATs stay relayed; switch on UPnP, NAT-PMP or PCP in the "
-                    + "router, or forward UDP port \(port(status)) to this machine")
+                    + "router, forward UDP port \(port(status)) to this machine, or start both ends "
+                    + "with --birthday-punching on")
         case let nat?: return finding(.good, "the NAT lets ports be found (\(nat))" + (seen ?? ""))
         }
     }

@@ -290,7 +290,8 @@ private func peerModel(_ peer: MemberStatus, names: [NodeID: String]) -> PeerMod
     if let path = peer.path, path.address != nil {
         model.via = path.stream.map { $0 == .tls ? "tls" : "tcp" }
         model.relay = path.relay.map { names[$0] ?? $0.short }
-        model.pathReason = path.reason.rawValue
+        model.pathReason =
+            path.isGuessing ? "birthday punching: many ports are tried" : path.reason.rawValue
         model.ways = path.ways.filter(\.isLive).map {
             WayModel(
                 address: $0.address.isRelayed ? "relayed" : "\($0.address)",

@@ -193,6 +193,7 @@ enum NodeLauncher {
             }
         settings.relaysByTLS = config.relaysByTLS
         settings.mapsPorts = config.mapsPorts
+        settings.guessesPorts = config.guessesPorts
         settings.foundingLog = config.foundingLog
         settings.upstreams = config.dnsUpstreams
         settings.routes = config.dnsRoutes

@@ -105,6 +105,13 @@ struct UpCommand: AsyncParsableCommand {
                 + "off. Default auto.", valueName: "auto|off"))
     var portMapping: String?
     @Option(
+        name: .customLong("birthday-punching"),
+        help: ArgumentHelp(
+            "Whether up to 256 ports are opened here, or 512 of another router tried, where two "
+                + "NATs leave no other direct way: on or off, on both machines. Default off.",
+            valueName: "on|off"))
+    var birthdayPunching: String?
+    @Option(
         name: .long,
         help: ArgumentHelp(
             "Packet threads. Default 0: as many as suit this machine.", valueName: "count"))
@@ -195,6 +202,7 @@ struct UpCommand: AsyncParsableCommand {
             (.dnsZone, dnsZone), (.dnsIntegration, dnsIntegration),
             (.dnsQueryLog, dnsQueryLog.map { "\($0)" }), (.api, api), (.relay, relay),
             (.relayTLS, relayTLS), (.portMapping, portMapping),
+            (.birthdayPunching, birthdayPunching),
             (.shards, shards), (.cluster, cluster), (.role, role), (.initSystem, initSystem),
             (.k3sBinary, k3sBinary), (.k3sDataDirectory, k3sDataDir),
             (.k3sConfigDirectory, k3sConfigDir), (.foundingLog, foundingLog), (.logLevel, logLevel),

@@ -131,7 +131,7 @@ struct NodeConfigTests {
         (.mdns, "maybe"), (.cluster, "mysql"), (.role, "boss"), (.logLevel, "loud"),
         (.dht, "maybe"), (.shards, "17"), (.relay, "some"), (.relay, "1k"),
         (.relay, "99999999999G"), (.initSystem, "runit"), (.tokenFile, ""),
-        (.relayTLS, "yes"), (.portMapping, "on"),
+        (.relayTLS, "yes"), (.portMapping, "on"), (.birthdayPunching, "auto"),
     ])
     func aValueThatIsNotOneIsRefusedByName(_ option: NodeOption, _ value: String) {
         let found = problems(flags: [option: [value]])

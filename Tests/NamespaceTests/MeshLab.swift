@@ -202,6 +202,7 @@ struct MeshStatus: Decodable, Sendable {
         var state: String
         var endpoint: String?
         var path: String?
+        var pathReason: String?
         var suite: String?
         var via: String?
         var relay: String?

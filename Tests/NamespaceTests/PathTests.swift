@@ -69,11 +69,13 @@ extension MeshLab {
     /// - Parameters:
     ///   - given: a world that is there already.
     ///   - publicly: what rosa is told besides.
+    ///   - told: what the other two are told besides.
     ///   - prepare: changes anna's site before her node starts.
     func acquainted(
         _ first: SiteKind, _ second: SiteKind, in given: NATLab? = nil,
         refusesInput: Bool = false, relay: String = "10M",
-        publicly: [String] = [], prepare: (NATSite) async throws -> Void = { _ in }
+        publicly: [String] = [], told: [String] = [],
+        prepare: (NATSite) async throws -> Void = { _ in }
     ) async throws -> Trio {
         let nat: NATLab
         if let given { nat = given } else { nat = try await NATLab(self) }
@@ -87,7 +89,7 @@ extension MeshLab {
         for site in [left, right] {
             nodes.append(
                 try site.machine.start(
-                    ["--no-mdns", "--peer", "45.18.1.2:7001", "--relay", relay]))
+                    ["--no-mdns", "--peer", "45.18.1.2:7001", "--relay", relay] + told))
         }
         let trio = Trio(
             nat: nat, rosa: middle.machine, anna: left.machine, bert: right.machine,

@@ -90,6 +90,7 @@ private let table: [Case] = [
         .callMe(.init(isAnswer: false, hasHeard: true, portStep: 0, candidates: [])),
         .openRelay(to: node), .relayOpened(to: node, channel: 0xFFFF_FFFF),
         .relayRefused(to: node),
+        .birthday(.accept, SocketAddress(ip: .v4(0x2D12_0102), port: 7_000)),
     ]
     var random = SeededGenerator(seed: 3)
     for message in messages {

@@ -1,15 +1,23 @@
+import Foundation
 import MeshBase
 import Simulator
 import Testing
 
-/// What a mesh costs that has nothing to do: at most 1 kB per second and node on average, headers
-/// included, and without them no node more.
-@Test(arguments: [3, 10, 50]) func anIdleMeshIsQuiet(machines: Int) {
+/// `IDLE_MACHINES=200` asks for a larger mesh, too.
+private let idleMeshes: [Int] = {
+    let wish = ProcessInfo.processInfo.environment["IDLE_MACHINES"].flatMap { Int($0) }
+    return [3, 10, 50] + [wish].compactMap { $0 }
+}()
+
+/// What a mesh costs that has nothing to do, once the ways of the first meetings are forgotten:
+/// at most 700 bytes per second and node on average, headers included, and no node 1 kB.
+@Test(arguments: idleMeshes) func anIdleMeshIsQuiet(machines: Int) {
     let world = Simulation(options: SimulationOptions(seed: 1, machines: machines))
-    world.run(until: world.now + .seconds(120))
+    world.run(until: world.now + .seconds(250))
     let cost = IdleCost(of: world, machines: machines, seconds: 150)
-    #expect(cost.mean < 1_000, "bytes per second: \(cost)")
-    #expect(cost.payloads.allSatisfy { $0 < 1_000 }, "bytes per second: \(cost.payloads)")
+    #expect(cost.mean < 700, "bytes per second: \(cost)")
+    #expect(cost.rates.allSatisfy { $0 < 1_000 }, "bytes per second: \(cost.rates)")
+    print("measured: an idle mesh of \(machines), per node and second: \(cost)")
 }
 
 /// Whoever has nothing to do should sleep: the deadlines of many peers share their wake-ups, as each
@@ -44,8 +52,6 @@ import Testing
 private struct IdleCost: CustomStringConvertible {
     /// Bytes a second by machine, with the headers of Ethernet, IPv4 and UDP.
     private(set) var rates: [Double] = []
-    /// The same without headers.
-    private(set) var payloads: [Double] = []
     /// Bytes a second and machine by what they say, without headers.
     private var kinds: [String: Double] = [:]
 
@@ -58,7 +64,6 @@ private struct IdleCost: CustomStringConvertible {
         for (former, present) in zip(traffic, world.traffic) {
             let bytes = present.bytes - former.bytes
             let headers = (present.datagrams - former.datagrams) * Self.headers
-            payloads.append(Double(bytes) / Double(seconds))
             rates.append(Double(bytes + headers) / Double(seconds))
         }
         for index in 0..<machines {

@@ -58,3 +58,43 @@ private func isDirect(_ world: Simulation, from near: Int, to far: Int) -> Bool 
     else { return false }
     return !endpoint.isRelayed
 }
+
+/// A symmetric NAT and one that filters by port. Who is told to tries many ports, twice at most within the
+/// budget; who is not stays relayed and tries nothing.
+@Test func aSymmetricNATIsMetByManyPortsWhereBothWantIt() {
+    var direct = 0
+    var missed: [UInt64] = []
+    for seed in 1...24 as ClosedRange<UInt64> {
+        let world = hardPair(seed, guessesPorts: true)
+        if world.run(
+            until: world.now + .seconds(120),
+            isDone: { isDirect($0, from: 2, to: 3) && isDirect($0, from: 3, to: 2) })
+        {
+            direct += 1
+        } else {
+            missed.append(seed)
+        }
+        // 512 guesses and what the two answer each other.
+        let said = world.status(of: 2)?.sentBytes["birthday"] ?? 0
+        #expect(said > 0 && said < 1_000, "\(said) bytes of agreement")
+    }
+    print("measured: \(direct) of 24 hard pairs became direct by many ports, not \(missed)")
+    #expect(direct >= 21)
+
+    let world = hardPair(1, guessesPorts: false)
+    world.run(until: world.now + .seconds(60))
+    #expect(!isDirect(world, from: 2, to: 3))
+    #expect(world.status(of: 2)?.sentBytes["birthday"] == nil)
+}
+
+/// Two public members, and two whose NATs do not fit, all acquainted.
+private func hardPair(_ seed: UInt64, guessesPorts: Bool) -> Simulation {
+    var options = SimulationOptions(seed: seed, machines: 4)
+    options.usesLocalDiscovery = false
+    options.nats = [nil, nil, .portRestricted, .symmetric]
+    options.guessesPorts = guessesPorts
+    options.faults.delay = .milliseconds(10)...(.milliseconds(40))
+    let world = Simulation(options: options)
+    world.run(until: world.now + .seconds(30)) { $0.isFullyConnected }
+    return world
+}
