@@ -31,13 +31,16 @@ extension PathFinder {
         peers[node] = path
     }
 
-    /// Another member looks after its way to this node, which proves nothing here. The own end is
-    /// proven again when it is no longer, which takes one exchange in a minute.
+    /// Another member looks after its way to this node, which proves nothing here. On one link the
+    /// own end is proven again when it is no longer, which takes one exchange in a minute. Elsewhere a
+    /// NAT or firewall of either end may forget, and then nobody but those who were kept could carry a
+    /// call: both ends keep such a way.
     private mutating func lookAfter(
         _ node: NodeID, at address: SocketAddress, now: BootInstant,
         random: inout SeededGenerator, into actions: inout [PathAction]
     ) {
         peers[node]?.probedUntil = now + Self.borrowedInterest
+        if !isOnLink(address) { want(node, candidates: [], for: Self.borrowedInterest, at: now) }
         let way = peers[node]?.ways[address]
         guard way?.isLive(at: now) != true, now - (way?.lastPing ?? .zero) > .milliseconds(90)
         else {
@@ -45,6 +48,19 @@ extension PathFinder {
         }
         want(node, candidates: [], for: Self.briefInterest, at: now)
         probe(node, at: address, now: now, random: &random, into: &actions)
+    }
+
+    /// Whether an address is of a network that this machine is part of, as far as addresses tell:
+    /// link-local, or of the same IPv4 /24 or IPv6 /64.
+    private func isOnLink(_ address: SocketAddress) -> Bool {
+        if address.ip.isLinkLocal { return true }
+        return localAddresses.contains { local in
+            switch (local.ip, address.ip) {
+            case (.v4(let own), .v4(let other)): own >> 8 == other >> 8
+            case (.v6(let own, _), .v6(let other, _)): own == other
+            default: false
+            }
+        }
     }
 
     /// When tunnel data last went to and came from a member; it decides how eagerly to probe.

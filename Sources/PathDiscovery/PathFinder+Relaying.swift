@@ -29,7 +29,7 @@ extension PathFinder {
         }.sorted { $0.0 == $1.0 ? $0.1 < $1.1 : $0.0 < $1.0 }.map(\.1)
     }
 
-    /// Asks the two nearest relays while nothing answers directly, and renews what is in use.
+    /// Asks two relays while nothing answers directly, the nearest first, and renews what is in use.
     mutating func requestRelays(
         for node: NodeID, at now: BootInstant, random: inout SeededGenerator,
         into actions: inout [PathAction]
@@ -47,7 +47,7 @@ extension PathFinder {
                 })
         else { return }
         let hasLiveRelay = path.ways.contains { $0.key.isRelayed && $0.value.isLive(at: now) }
-        let relays = availableRelays(at: now).filter { $0 != node }.prefix(2)
+        let relays = relaysToAsk(for: node, at: now)
         guard !relays.isEmpty else { return }
         peers[node]?.relayRequests = hasLiveRelay ? 0 : path.relayRequests + 1
         peers[node]?.nextRelayRequest =
@@ -59,6 +59,22 @@ extension PathFinder {
                 ProbeMessage.openRelay(to: node).encode(), to: relay, random: &random,
                 into: &actions)
         }
+    }
+
+    /// Those whose channels work, then the nearest. While none works, two others each time: not every
+    /// relay reaches every member.
+    private func relaysToAsk(for node: NodeID, at now: BootInstant) -> [NodeID] {
+        let nearest = availableRelays(at: now).filter { $0 != node }
+        let used = Set(
+            peers[node]?.ways.compactMap { address, way in
+                way.isLive(at: now) ? ownChannels[address]?.relay : nil
+            } ?? [])
+        if used.isEmpty, nearest.count > 2 {
+            let first = (peers[node]?.relayRequests ?? 0) * 2
+            return (first..<(first + 2)).map { nearest[$0 % nearest.count] }
+        }
+        return Array(
+            (nearest.filter(used.contains) + nearest.filter { !used.contains($0) }).prefix(2))
     }
 
     /// Answers a member that wants a channel.
