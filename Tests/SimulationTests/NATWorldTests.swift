@@ -59,6 +59,32 @@ private func isDirect(_ world: Simulation, from near: Int, to far: Int) -> Bool 
     return !endpoint.isRelayed
 }
 
+/// After half an hour without a word any two talk within seconds, though their routers may have
+/// forgotten each other: somebody carries the first packets.
+@Test(arguments: [1, 2, 3] as [UInt64]) func membersBehindNATsFindEachOtherAfterSilence(
+    seed: UInt64
+) {
+    var options = SimulationOptions(seed: seed, machines: 14)
+    options.usesLocalDiscovery = false
+    options.nats = [nil] + (1..<14).map { $0.isMultiple(of: 4) ? .symmetric : .portRestricted }
+    options.faults.delay = .milliseconds(10)...(.milliseconds(40))
+    let world = Simulation(options: options)
+    let met = world.run(until: world.now + .seconds(60)) { $0.isFullyConnected }
+    #expect(met, "\(world.storyTail())")
+    world.run(until: world.now + .seconds(1_800))
+    for near in 1..<7 {
+        let far = near + 7
+        guard let other = world.status(of: far)?.id else { continue }
+        let pongs = world.pongs(of: near)
+        let begin = world.now
+        for second in 0..<5 as Range<UInt32> where world.pongs(of: near) == pongs {
+            world.command(.ping(id: UInt32(near) << 8 | second, other), on: near)
+            world.run(until: world.now + .seconds(1)) { $0.pongs(of: near) > pongs }
+        }
+        #expect(world.pongs(of: near) > pongs, "\(near) to \(far): \(world.now - begin)")
+    }
+}
+
 /// A symmetric NAT and one that filters by port. Who is told to tries many ports, twice at most within the
 /// budget; who is not stays relayed and tries nothing.
 @Test func aSymmetricNATIsMetByManyPortsWhereBothWantIt() {
