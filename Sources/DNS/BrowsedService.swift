@@ -41,8 +41,11 @@ struct BrowsedService {
 
     /// When the first of its parts expires.
     var nextExpiry: BootInstant {
-        let parts = [location?.expiry, texts?.expiry].compactMap { $0 }
-        return (parts + addresses.map(\.expiry)).reduce(expiry, min)
+        var result = expiry
+        if let location { result = min(result, location.expiry) }
+        if let texts { result = min(result, texts.expiry) }
+        for address in addresses { result = min(result, address.expiry) }
+        return result
     }
 
     /// The service as the caller sees it, once all parts are known.

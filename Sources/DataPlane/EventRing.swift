@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import MeshBase
 import Synchronization
 
 /// What a packet thread says to control, as plain bytes.
@@ -18,16 +19,20 @@ struct EventHeader: BitwiseCopyable {
     var localIndex: UInt32 = 0
     var address = clinux_address()
     var count = 0
+    /// When the entry was put in, in nanoseconds of the boot clock; 0 where it may wait.
+    var arrival: UInt64 = 0
 
     init(
         _ kind: EventKind, peer: PeerSlot = PeerSlot(index: RouteTable.none, generation: 0),
-        localIndex: UInt32 = 0, address: clinux_address = clinux_address(), count: Int = 0
+        localIndex: UInt32 = 0, address: clinux_address = clinux_address(), count: Int = 0,
+        arrival: UInt64 = 0
     ) {
         self.kind = kind.rawValue
         self.peer = peer
         self.localIndex = localIndex
         self.address = address
         self.count = count
+        self.arrival = arrival
     }
 }
 
@@ -43,6 +48,8 @@ final class EventRing: @unchecked Sendable {
     private let mask: UInt64
     private let head = Atomic<UInt64>(0)
     private let tail = Atomic<UInt64>(0)
+    /// Belongs to the control thread.
+    private var limit = SojournLimit()
 
     /// - Parameter capacity: A power of two.
     init(capacity: Int) {
@@ -81,5 +88,11 @@ final class EventRing: @unchecked Sendable {
         let bytes = Array(payload)
         head.store(position &+ 1, ordering: .releasing)
         return (header, bytes)
+    }
+
+    /// Whether an entry that says when it came is still worth to be served; asked of each such entry
+    /// in turn, on the control thread.
+    func admits(_ header: EventHeader, at now: BootInstant) -> Bool {
+        limit.admits(from: BootInstant(nanoseconds: header.arrival), at: now)
     }
 }

@@ -97,6 +97,8 @@ package enum PacketDropReason: Int, Hashable, Sendable, CaseIterable {
     /// Control does not keep up with datagrams of unproven source, or would not with so many
     /// handshakes.
     case controlRingFull
+    /// A datagram of unproven source waited for so long that its sender expects no answer any more.
+    case stale
     case unknownSession
     case expiredSession
     case notAuthentic

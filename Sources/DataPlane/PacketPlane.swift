@@ -190,14 +190,19 @@ package final class PacketPlane: Sendable {
         }
     }
 
-    /// Hands over what happened since the last call, authenticated reports first; at most one
-    /// ring's worth per ring, so that control cannot be held here.
+    /// Hands over what happened since the last call, authenticated reports first; at most
+    /// ``drainLimit`` per ring, so that control's timers and authenticated reports do not wait for
+    /// everything that strangers sent. What came from them too long ago is thrown away.
     package func drainEvents(_ body: (DataPlaneEvent) -> Void) {
         bell.answer()
         for worker in workers {
             for ring in [worker.inside, worker.outside] {
-                var budget = configuration.ringCapacity
+                var budget = PacketPlane.drainLimit
                 while budget > 0, let (header, bytes) = ring.pop() {
+                    if header.arrival > 0, !ring.admits(header, at: SystemClock.boot()) {
+                        worker.drops[PacketDropReason.stale.rawValue].add(1)
+                        continue
+                    }
                     budget -= 1
                     if let event = event(header, bytes) { body(event) }
                 }
@@ -206,6 +211,8 @@ package final class PacketPlane: Sendable {
         }
         control.withLock { release(&$0) }
     }
+
+    private static let drainLimit = 64
 
     /// Sends a datagram of control's own through the port that packets use; whether the kernel
     /// took it.

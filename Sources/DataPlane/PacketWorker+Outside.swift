@@ -18,7 +18,8 @@ extension PacketWorker {
             drop(.controlRingFull)
             return
         }
-        let header = EventHeader(.datagram, address: message.pointee.from, count: count)
+        let header = EventHeader(
+            .datagram, address: message.pointee.from, count: count, arrival: now)
         if shared.outside.push(header, datagram) {
             hasEvents = true
         } else {

@@ -193,13 +193,9 @@ package struct Node {
         case .command(let command):
             perform(command, at: now, into: &actions)
         case .timeout:
-            break
+            runTimers(at: now, into: &actions)
         }
         settleMembers(at: now, into: &actions)
-        if let deadline, deadline <= now.boot {
-            runTimers(at: now, into: &actions)
-            settleMembers(at: now, into: &actions)
-        }
         dht?.agent.setAlone(!members.values.contains { $0.isConnected }, at: now.boot)
     }
 

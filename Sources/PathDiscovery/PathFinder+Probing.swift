@@ -180,7 +180,14 @@ extension PathFinder {
     mutating func runChecks(
         at now: BootInstant, random: inout SeededGenerator, into actions: inout [PathAction]
     ) {
-        for node in peers.keys.sorted() {
+        var due: [NodeID] = []
+        for (node, path) in peers {
+            guard let next = earlier(path.nextCheck, path.punch?.nextSend), next <= now else {
+                continue
+            }
+            due.append(node)
+        }
+        for node in due.sorted() {
             if let due = peers[node]?.nextCheck, due <= now {
                 check(node, at: now, random: &random, into: &actions)
             }

@@ -61,7 +61,8 @@ package struct PathFinder {
 
     /// When ``timeout(at:random:into:)`` wants to run next.
     package var deadline: BootInstant? {
-        var result = contacts.values.map(\.nextAttempt).min()
+        var result: BootInstant?
+        for contact in contacts.values { result = earlier(result, contact.nextAttempt) }
         for path in peers.values where path.nextCheck != nil || path.punch != nil {
             result = earlier(result, earlier(path.nextCheck, path.punch?.nextSend))
         }

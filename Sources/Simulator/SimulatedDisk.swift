@@ -12,6 +12,8 @@ struct SimulatedDisk {
     var leases: [UInt8]?
     var leaseVoters: [UInt8]?
     var ledgerEntries: [[UInt8]] = []
+    /// How many entries the file had when it was written anew.
+    private var rewrittenCount = 0
     /// An entry left the ledger since the file was written anew.
     var ledgerShrank = false
     var timestamp: TAI64N?
@@ -36,8 +38,10 @@ struct SimulatedDisk {
         case .leases(let bytes): leases = bytes
         case .leaseVoters(let bytes): leaseVoters = bytes
         case .ledgerEntry(let bytes):
-            if ledgerShrank || ledgerEntries.count >= Self.rewriteCount, let node {
+            let isMostlyDead = ledgerEntries.count >= 4 * rewrittenCount + Self.rewriteCount
+            if ledgerShrank || isMostlyDead, let node {
                 ledgerEntries = node.durableLedgerEntries
+                rewrittenCount = ledgerEntries.count
                 ledgerShrank = false
             }
             ledgerEntries.append(bytes)

@@ -32,6 +32,7 @@ final class SimulatedMachine {
     var host = SimulatedHost()
     var pongs = 0
     var traffic = SimulatedTraffic()
+    var inbox = SimulatedInbox()
     /// How often a deadline of its lives passed.
     var allWakes = 0
     /// Whether this identity ever held or sought the claim to found.
@@ -119,6 +120,7 @@ final class SimulatedMachine {
         sessions = [:]
         forwardingIsStale = false
         wakeAt = nil
+        inbox = SimulatedInbox()
         actionsUntilCrash = nil
         doors = SimulatedDoors()
         host.powerOff()

@@ -144,7 +144,10 @@ package final class Simulation {
             }
             step(machine, .timeout)
         case .datagram(let index, let bytes, let source):
-            deliver(bytes, to: machines[index], from: source)
+            arrived(bytes, at: machines[index], from: source)
+        case .serve(let index, let life):
+            guard machines[index].life == life else { return }
+            serve(machines[index])
         case .multicast(let index, let bytes, let source):
             guard machines[index].isUp else { return }
             step(machines[index], .multicast(bytes, from: source, interface: 1, toGroup: true))
@@ -206,13 +209,12 @@ package final class Simulation {
 
     /// Plans the next wake-up of a node that just did something.
     func noteStep(of machine: SimulatedMachine) {
-        guard let node = machine.node else { return }
         if options.hashesEveryStep {
             var fingerprint = Fingerprint()
-            node.fingerprint(into: &fingerprint)
+            machine.node?.fingerprint(into: &fingerprint)
             trace.mix(fingerprint.value)
         }
-        guard let deadline = node.deadline, deadline != .distantFuture else { return }
+        guard let deadline = machine.node?.deadline, deadline != .distantFuture else { return }
         let time = max(machine.clock.global(deadline), now + .microseconds(1))
         if machine.wakeAt.map({ time < $0 || $0 < now }) ?? true {
             machine.wakeAt = time
@@ -391,6 +393,7 @@ enum SimulatedEvent {
     case write
     case wake(machine: Int, life: Int, BootInstant)
     case datagram(machine: Int, [UInt8], source: SocketAddress)
+    case serve(machine: Int, life: Int)
     case multicast(machine: Int, [UInt8], source: SocketAddress)
     case doorDatagram(machine: Int, [UInt8], port: UInt16, source: SocketAddress)
     case carrier(machine: Int, life: Int, CarrierReport)

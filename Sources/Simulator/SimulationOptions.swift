@@ -31,6 +31,8 @@ package struct SimulationOptions: Sendable {
     package var guessesPorts = false
     /// Machines start at random moments of this span.
     package var startSpread: Duration = .seconds(3)
+    /// How long a machine's processor is at work on one datagram, during which others wait.
+    package var serviceTime: Duration = .zero
     package var faults = FaultPlan()
     /// Folds every node's whole state into the trace after each step: slow, and finds the first
     /// step in which two runs differ.

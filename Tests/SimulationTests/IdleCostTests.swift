@@ -82,3 +82,20 @@ private struct IdleCost: CustomStringConvertible {
         return "\(Int(mean)), at most \(Int(rates.max() ?? 0)): \(parts.joined(separator: ", "))"
     }
 }
+
+/// Fifty machines start at once that take so long for a datagram that the first meetings are more than
+/// they can bear. That must pass by itself: who is late may not be kept late by being asked again.
+@Test func aMeshOfBusyMachinesComesToRest() {
+    let service = ProcessInfo.processInfo.environment["SERVICE_MS"].flatMap { Int($0) } ?? 10
+    var options = SimulationOptions(seed: 1, machines: 50)
+    options.serviceTime = .milliseconds(service)
+    let world = Simulation(options: options)
+    for _ in 0..<10 {
+        world.run(until: world.now + .seconds(30))
+        print("measured: a busy mesh: \(IdleCost(of: world, machines: 50, seconds: 10))")
+    }
+    world.run(until: world.now + .seconds(10))
+    let cost = IdleCost(of: world, machines: 50, seconds: 60)
+    #expect(world.isFullyConnected)
+    #expect(cost.mean < 1_000, "bytes per second: \(cost)")
+}
