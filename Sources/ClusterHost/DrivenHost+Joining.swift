@@ -32,7 +32,8 @@ extension DrivenHost {
             try makeDirectory(paths.directory)
             let record = HostRecord(
                 phase: role == .server ? .joining : .agent, cluster: delivery.cluster,
-                identity: delivery.identity, endpoints: grant.endpoints)
+                identity: delivery.identity, endpoints: grant.endpoints,
+                settings: role == .server ? delivery.facts.settings : nil)
             try driver.prepareJoin(record, secret: grant.secret)
             try store(record)
         } catch {

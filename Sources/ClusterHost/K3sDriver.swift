@@ -26,7 +26,9 @@ final class K3sDriver: DatastoreDriver {
 
     private var secretFile: String { directory + "/server-token" }
     private var agentSecretFile: String { directory + "/agent-token" }
-    private var settingsFile: String { directory + "/settings" }
+    private var genesis: K3sGenesisSettings {
+        K3sGenesisSettings(k3s: k3s, directory: directory)
+    }
     private var dropInFile: String { k3s.dropInDirectory + "/" + K3sPlan.dropInName }
 
     func unit(_ role: DatastoreRole) -> String { role == .server ? "k3s" : "k3s-agent" }
@@ -64,10 +66,11 @@ final class K3sDriver: DatastoreDriver {
 
     /// Tokens and settings; those of an earlier try are kept.
     func prepareFounding(_ record: HostRecord) throws(HostFailure) {
-        let files = [secretFile, agentSecretFile, settingsFile]
+        let files = [secretFile, agentSecretFile, genesis.file]
         if files.allSatisfy({ fileExists($0) }) { return }
         try store(
-            secret: randomSecret(), agentSecret: randomSecret(), settings: try localSettings())
+            secret: randomSecret(), agentSecret: randomSecret(),
+            settings: try genesis.configured())
     }
 
     func prepareJoin(_ record: HostRecord, secret: [UInt8]) throws(HostFailure) {
@@ -76,6 +79,13 @@ final class K3sDriver: DatastoreDriver {
             secrets = try K3sSecrets(decoding: secret, role: record.role)
         } catch {
             throw HostFailure("the grant is malformed")
+        }
+        if let certified = record.settings, let server = secrets.server,
+            K3sPlan.hash(ofSettings: server.settings) != certified
+        {
+            throw HostFailure(
+                "the grant's settings are not those of the genesis record; see "
+                    + "\(genesis.file) on the server that made it")
         }
         // K3s compares the hash with the authority before it sends a secret.
         let token = { (user: String, secret: String) in
@@ -112,7 +122,7 @@ final class K3sDriver: DatastoreDriver {
         }
         if isServer {
             dropIn.agentTokenFile = agentSecretFile
-            dropIn.settings = K3sPlan.settings(granted: try readText(settingsFile)) ?? []
+            dropIn.settings = try genesis.lines()
         }
         let bytes = Array(dropIn.text.utf8)
         if let known = try? readFile(dropInFile), known == bytes { return }
@@ -130,8 +140,7 @@ final class K3sDriver: DatastoreDriver {
     {
         if let secret { try writeFile(secretFile, Array((secret + "\n").utf8)) }
         try writeFile(agentSecretFile, Array((agentSecret + "\n").utf8))
-        let text = settings.map { $0 + "\n" }.joined()
-        try writeFile(settingsFile, Array(text.utf8))
+        try genesis.store(settings)
     }
 
     /// 32 bytes of the kernel's randomness.
@@ -143,16 +152,9 @@ final class K3sDriver: DatastoreDriver {
         }.joined()
     }
 
-    /// What the operator configured and all servers must share.
-    private func localSettings() throws(HostFailure) -> [String] {
-        var texts: [String] = []
-        if fileExists(k3s.mainConfiguration) { texts.append(try readText(k3s.mainConfiguration)) }
-        for name in directoryEntries(k3s.dropInDirectory) where name != K3sPlan.dropInName {
-            guard name.hasSuffix(".yaml") || name.hasSuffix(".yml") else { continue }
-            texts.append(try readText(k3s.dropInDirectory + "/" + name))
-        }
-        return K3sPlan.criticalSettings(inFiles: texts)
-    }
+    func settingsHash() throws(HostFailure) -> Bytes32? { try genesis.hash() }
+
+    func checkSettings(_ record: HostRecord) throws(HostFailure) { try genesis.check(record) }
 
     // MARK: - Process
 
@@ -192,7 +194,7 @@ final class K3sDriver: DatastoreDriver {
             role == .agent
             ? nil
             : K3sSecrets.Server(
-                secret: try secret(in: secretFile), settings: try readText(settingsFile))
+                secret: try secret(in: secretFile), settings: try genesis.text())
         return K3sSecrets(agent: try secret(in: agentSecretFile), server: server).encoded
     }
 

@@ -47,7 +47,7 @@ import Testing
         hook("before", "echo before $# $(env | grep -c TOKEN) >>\(log)")
         hook("after", "echo after >>\(log); echo cannot label >&2; exit 7")
         executor.execute(order)
-        guard case .founded(let cluster) = box.next() else {
+        guard case .founded(let cluster, _) = box.next() else {
             Issue.record("not founded")
             return
         }
