@@ -20,6 +20,9 @@ protocol DatastoreDriver: AnyObject {
     func holdsData() throws(HostFailure) -> Bool
     /// Why the member that this machine was cannot go on, if so: it joins anew.
     func lossOfMember(_ record: HostRecord) throws(HostFailure) -> String?
+    /// Why the agent that this machine is cannot go on, if so: it joins anew. `nil` also while nobody
+    /// can tell.
+    func lossOfAgent(_ record: HostRecord) -> String?
     /// Whether this machine was seen in the cluster already, as the server or agent that it is.
     func hasJoined(_ record: HostRecord) -> Bool
     /// What identifies the cluster on this server, its authority's certificate: the hash of it is
@@ -67,6 +70,7 @@ extension DatastoreDriver {
         try holdsData() ? nil : "the datastore's data on this machine is lost"
     }
 
+    func lossOfAgent(_ record: HostRecord) -> String? { nil }
     func hasJoined(_ record: HostRecord) -> Bool { record.role == .server }
     func configure(_ record: HostRecord, servers: [IPAddress]) throws(HostFailure) {}
     func settingsHash() throws(HostFailure) -> Bytes32? { nil }

@@ -45,6 +45,20 @@ final class K3sDriver: DatastoreDriver {
             ? nil : "the datastore's data on this machine is lost"
     }
 
+    /// Its token is deleted when its machine is taken out of the cluster.
+    func lossOfAgent(_ record: HostRecord) -> String? {
+        guard let text = try? readText(agentSecretFile),
+            let token = K3sBootstrapToken(text.prefix { !$0.isWhitespace }),
+            fileExists(k3s.agentAuthority),
+            let server = record.endpoints.first(where: {
+                answers($0, port: UInt16(K3sPlan.apiPort))
+            })
+        else { return nil }
+        let isRefused = control(.agent).isRefused(
+            token, by: server, authority: k3s.agentAuthority, file: directory + "/token-check")
+        return isRefused ? "this machine was taken out of the cluster" : nil
+    }
+
     func hasJoined(_ record: HostRecord) -> Bool {
         record.role == .server || fileExists(k3s.agentKubeconfig)
     }
@@ -88,12 +102,14 @@ final class K3sDriver: DatastoreDriver {
                     + "\(genesis.file) on the server that made it")
         }
         // K3s compares the hash with the authority before it sends a secret.
-        let token = { (user: String, secret: String) in
-            K3sToken(caHash: record.cluster.caHash, user: user, secret: secret).text
-        }
+        let hash = record.cluster.caHash
         try store(
-            secret: secrets.server.map { token("server", $0.secret) },
-            agentSecret: record.role == .agent ? token("node", secrets.agent) : secrets.agent,
+            secret: secrets.server.map {
+                K3sToken(caHash: hash, user: "server", secret: $0.secret).text
+            },
+            agentSecret: record.role == .agent
+                ? K3sToken.agents(caHash: hash, secret: secrets.agent)
+                : secrets.agent,
             settings: secrets.server.flatMap { K3sPlan.settings(granted: $0.settings) } ?? [])
     }
 
@@ -190,12 +206,16 @@ final class K3sDriver: DatastoreDriver {
     func grant(
         _ record: HostRecord, to joiner: HostIdentity, role: DatastoreRole
     ) throws(HostFailure) -> [UInt8]? {
-        let server =
-            role == .agent
-            ? nil
-            : K3sSecrets.Server(
-                secret: try secret(in: secretFile), settings: try genesis.text())
-        return K3sSecrets(agent: try secret(in: agentSecretFile), server: server).encoded
+        let shared = try secret(in: agentSecretFile)
+        guard role == .server else {
+            // Older versions know no other token of agents than the one that all share.
+            let own = try control(.server).makeAgentToken(
+                for: joiner.name, dataDirectory: k3s.dataDirectory)
+            return K3sSecrets(agent: own?.text ?? shared, server: nil).encoded
+        }
+        let server = K3sSecrets.Server(
+            secret: try secret(in: secretFile), settings: try genesis.text())
+        return K3sSecrets(agent: shared, server: server).encoded
     }
 
     /// A secret from a token file; in the full form its last part.

@@ -73,6 +73,8 @@ struct K3sStory {
         // The root key signs where it is, also what the node then refuses.
         let reset = try await nodes[0].ask(["cluster", "reset", "--admin-key", cluster.adminKey])
         #expect(reset.status == 3, "\(reset.output)")
+        let tokens = agents.map { $0.text(of: "\($0.files)/agent-token") }
+        #expect(Set(tokens).count == agents.count && tokens.allSatisfy { $0.contains(".") })
         let secrets = try ClusterSecrets(k3s: cluster)
         try await secrets.expectNowhere(in: cluster)
         try secrets.expectServersOnly(agents: agents)

@@ -18,7 +18,8 @@ class Agent:
             self.token = Token("server:" + self.server.server_token)
         else:
             self.token = Token(self.options.secret("token"), "node")
-        self.token.user = "node"
+        if not self.token.is_bootstrap:
+            self.token.user = "node"
         servers = [self.url.split("//")[1].rsplit(":", 1)[0]]
         balancer = LoadBalancer(servers, self.root + "/etc/k3s-agent-load-balancer.json")
         if not self.server:
