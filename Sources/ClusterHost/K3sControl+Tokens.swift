@@ -26,7 +26,9 @@ extension K3sControl {
         return token
     }
 
-    /// Whether a server that answers says that the token is none.
+    /// Whether a ready server says that the token is none. One that starts does not know its tokens
+    /// yet and refuses them all; so the kubelet's certificate asks first whether it is ready, which
+    /// includes that.
     ///
     /// - Parameters:
     ///   - authority: the file with the certificate that the server must show.
@@ -34,6 +36,9 @@ extension K3sControl {
     func isRefused(
         _ token: K3sBootstrapToken, by server: IPAddress, authority: String, file: String
     ) -> Bool {
+        let isReady = run(
+            ["--server", K3sPlan.serverURL(server), "get", "--raw=/readyz"], limit: 5_000)
+        guard isReady.succeeded, isReady.output.hasPrefix("ok") else { return false }
         let text = """
             apiVersion: v1
             kind: Config

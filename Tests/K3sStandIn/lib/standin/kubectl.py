@@ -8,7 +8,8 @@ from .config import Failure, yaml
 def run(words):
     options, plain, index = {}, [], 0
     with_value = {"--kubeconfig", "-n", "--namespace", "-o", "--output", "--raw",
-                  "--request-timeout", "--from-literal", "--timeout", "--field-selector"}
+                  "--request-timeout", "--from-literal", "--timeout", "--field-selector",
+                  "--server"}
     while index < len(words):
         name, equals, value = words[index].partition("=")
         if name in with_value:
@@ -24,7 +25,7 @@ def run(words):
     path = options.get("--kubeconfig") or os.environ.get(
         "KUBECONFIG", "/etc/rancher/k3s/k3s.yaml")
     limit = float(options.get("--request-timeout", "10s").rstrip("s"))
-    remote = connect(path, limit)
+    remote = connect(path, limit, options.get("--server"))
     verb, plain = plain[0] if plain else "", plain[1:]
     output = options.get("-o") or options.get("--output")
     try:
@@ -98,7 +99,7 @@ def cell(item, path):
     return ",".join(str(value) for value in values if value is not None) or "<none>"
 
 
-def connect(path, limit):
+def connect(path, limit, server=None):
     try:
         with open(path) as file:
             text = file.read()
@@ -106,6 +107,8 @@ def connect(path, limit):
         raise Failure("error loading config file: %s" % error)
     fields = dict(
         line.strip().split(": ", 1) for line in text.splitlines() if ": " in line)
+    if server:
+        fields["server"] = server
     if "token" in fields:
         with open(fields["certificate-authority"]) as file:
             return Remote(fields["server"], file.read(), "Bearer " + fields["token"], limit=limit)
