@@ -41,9 +41,12 @@ class Agent:
         remote = Remote("https://127.0.0.1:6444", ca, certificate=(
             self.root + "/kubelet.crt", self.root + "/kubelet.key"), limit=5)
         node = Remote("https://127.0.0.1:6444", ca, self.token.header, limit=5)
+        # A kubelet registers once; a Node that is deleted then stays deleted until the next start.
+        path = "/api/v1/nodes/" + self.options.node_name
         while True:
             try:
-                remote.need("PUT", "/api/v1/nodes/" + self.options.node_name, self.node())
+                remote.need("PUT", path, self.node())
+                path = path.split("?")[0] + "?heartbeat"
                 balancer.learn(json.loads(node.need("GET", "/v1-k3s/apiservers")))
             except Failure as failure:
                 say(str(failure))

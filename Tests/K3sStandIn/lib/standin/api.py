@@ -216,6 +216,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def register(self, store, name, known):
         item = self.body()
         old = json.loads(known) if known else None
+        if old is None and self.path.endswith("?heartbeat"):
+            return self.status(404, "nodes \"%s\" not found" % name)
         item["metadata"]["uid"] = old["metadata"]["uid"] if old else os.urandom(16).hex()
         item["heartbeat"] = time.time()
         store.put(NODES + name, json.dumps(item))
