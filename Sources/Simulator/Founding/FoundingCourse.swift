@@ -132,7 +132,7 @@ package struct FoundingCourse: Sendable {
         return course
     }
 
-    /// Dice of its own: older seeds tell the stories that they told.
+    /// Dice of its own, so that a seed without clogs tells the story that it told before.
     private mutating func clogPaths(_ seed: UInt64) {
         var dice = Dice(seed ^ 0x12F)
         guard dice.chance(0.25) else { return }
