@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -18,7 +19,8 @@
 //   the deadline nears    -> SIGTERM to the group; at the deadline SIGKILL, also when the command
 //                            is stopped or hangs
 //   the keeper dies       -> the kernel kills the job
-//   the job ends          -> the keeper kills what is left of its group and ends with its code
+//   the job ends          -> the keeper kills what is left of its group, says whether the lease's
+//                            end was the reason, and ends with its code
 
 static const uint64_t TERM_AHEAD = 2ULL * 1000000000ULL;
 
@@ -41,13 +43,25 @@ static void run_job(char *const argv[], char *const envp[], pid_t keeper) {
     _exit(errno == ENOENT ? 127 : 126);
 }
 
+// A job may end itself by the same signals that end a lease, or by a code of its own when it is
+// told that the lease ends: only the keeper knows which came first.
+static void tell_end(int control, int was_lost) {
+    char message[9] = {was_lost ? CPROCESS_LOST : CPROCESS_ENDED};
+    if (control >= 0) send(control, message, sizeof message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 static int keep(pid_t job, int watch, int parent, int control, uint64_t deadline) {
     int terminated = 0, parent_is_there = 1;
     for (;;) {
         uint64_t now = boot_now();
         uint64_t due = deadline;
-        if (now >= deadline) {
+        struct pollfd end = {.fd = watch, .events = POLLIN};
+        if (poll(&end, 1, 0) > 0) {
+            // What has ended already is not lost.
+            due = now;
+        } else if (now >= deadline) {
             kill(-job, SIGKILL);
+            terminated = 1;
             due = now + 1000000000ULL;
         } else if (now + TERM_AHEAD >= deadline) {
             if (!terminated) kill(-job, SIGTERM);
@@ -88,6 +102,7 @@ static int keep(pid_t job, int watch, int parent, int control, uint64_t deadline
             int status = 0;
             while (waitpid(job, &status, 0) < 0 && errno == EINTR) continue;
             kill(-job, SIGKILL);
+            tell_end(control, terminated);
             return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
         }
     }

@@ -1,4 +1,5 @@
 import ClusterPlan
+import MeshBase
 import NetAddress
 
 /// A kind of datastore as ``DrivenHost`` uses it: what differs between K3s, k0s, an operator's
@@ -19,6 +20,9 @@ protocol DatastoreDriver: AnyObject {
     func holdsData() throws(HostFailure) -> Bool
     /// Why the member that this machine was cannot go on, if so: it joins anew.
     func lossOfMember(_ record: HostRecord) throws(HostFailure) -> String?
+    /// Why the agent that this machine is cannot go on, if so: it joins anew. `nil` also while nobody
+    /// can tell.
+    func lossOfAgent(_ record: HostRecord) -> String?
     /// Whether this machine was seen in the cluster already, as the server or agent that it is.
     func hasJoined(_ record: HostRecord) -> Bool
     /// What identifies the cluster on this server, its authority's certificate: the hash of it is
@@ -33,6 +37,10 @@ protocol DatastoreDriver: AnyObject {
     /// READY is certified, or this machine has joined: from here on a start with an empty directory
     /// must found nothing.
     func settle(_ record: HostRecord) throws(HostFailure)
+    /// What a founder has certified of the settings that all servers share; `nil` when there are none.
+    func settingsHash() throws(HostFailure) -> Bytes32?
+    /// - Throws: when a start would read other settings than the record's certified ones.
+    func checkSettings(_ record: HostRecord) throws(HostFailure)
     /// The program that is the datastore, in the foreground, and its arguments; no secrets.
     func command(_ record: HostRecord) throws(HostFailure) -> [String]
     /// - Throws: with the reason while this machine's part does not serve yet.
@@ -62,8 +70,11 @@ extension DatastoreDriver {
         try holdsData() ? nil : "the datastore's data on this machine is lost"
     }
 
+    func lossOfAgent(_ record: HostRecord) -> String? { nil }
     func hasJoined(_ record: HostRecord) -> Bool { record.role == .server }
     func configure(_ record: HostRecord, servers: [IPAddress]) throws(HostFailure) {}
+    func settingsHash() throws(HostFailure) -> Bytes32? { nil }
+    func checkSettings(_ record: HostRecord) throws(HostFailure) {}
     func checkHealth(_ record: HostRecord) throws(HostFailure) { try checkReadiness(record) }
     func isOwn(_ node: K3sNode, _ record: HostRecord) -> Bool { node.ipv4 == record.address }
     func takesConnections(_ node: K3sNode) -> Bool { true }

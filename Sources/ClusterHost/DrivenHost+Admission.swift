@@ -20,7 +20,8 @@ extension DrivenHost {
         do throws(HostFailure) {
             let record = try loadRecord()
             guard record.phase == .server, record.cluster == admission.cluster,
-                try authorityHash(record) == record.cluster.caHash
+                try authorityHash(record) == record.cluster.caHash,
+                try isGenesis(record)
             else { return postponed(.notServing) }
             for _ in 0..<DrivenHost.roundLimit {
                 let nodes = try driver.nodes(record)
@@ -53,6 +54,12 @@ extension DrivenHost {
         } catch {
             return postponed(.unhealthy)
         }
+    }
+
+    /// Whether the settings that this server would hand on are the certified ones.
+    private func isGenesis(_ record: HostRecord) throws(HostFailure) -> Bool {
+        guard let certified = record.settings else { return true }
+        return try driver.settingsHash() == certified
     }
 
     /// The mesh needs a moment to see that a machine is gone. A server with the joiner's host name

@@ -32,7 +32,8 @@ extension DrivenHost {
             try makeDirectory(paths.directory)
             let record = HostRecord(
                 phase: role == .server ? .joining : .agent, cluster: delivery.cluster,
-                identity: delivery.identity, endpoints: grant.endpoints)
+                identity: delivery.identity, endpoints: grant.endpoints,
+                settings: role == .server ? delivery.facts.settings : nil)
             try driver.prepareJoin(record, secret: grant.secret)
             try store(record)
         } catch {
@@ -55,7 +56,12 @@ extension DrivenHost {
                     return report(.startFailed(.removed, reason: loss))
                 }
                 try run(record, isNew: false, servers: servers)
-            case .agent: try run(record, isNew: false, servers: servers)
+            case .agent:
+                if let loss = driver.lossOfAgent(record) {
+                    service.stop()
+                    return report(.startFailed(.removed, reason: loss))
+                }
+                try run(record, isNew: false, servers: servers)
             }
         } catch {
             report(.startFailed(.transient, reason: error.description))
@@ -114,6 +120,9 @@ extension DrivenHost {
                 throw HostFailure("the authority on this machine is not the certified one")
             }
             let nodes = try driver.nodes(record)
+            if record.role == .agent, !nodes.contains(where: { driver.isOwn($0, record) }) {
+                throw HostFailure("this machine is not listed")
+            }
             let voters = nodes.filter(\.isVoter)
             let addresses = voters.compactMap(\.ipv4).sorted()
             if addresses != record.endpoints, !addresses.isEmpty {
@@ -132,6 +141,13 @@ extension DrivenHost {
                             DatastoreClient(name: $0.name, ipv4: $0.ipv4)
                         })))
         } catch {
+            if let record = try? loadRecord(), record.role == .agent,
+                let loss = driver.lossOfAgent(record)
+            {
+                isExpectedToRun = false
+                service.stop()
+                return report(.exited(reason: loss))
+            }
             report(.unobservable(reason: error.description))
         }
     }

@@ -95,6 +95,11 @@ final class DrivenHost: DatastoreHost {
             if !service.isRunning {
                 try hooks.before(.server)
                 try driver.prepareFounding(record)
+                // What an earlier try may have proposed stays.
+                if record.settings == nil {
+                    record.settings = try driver.settingsHash()
+                    try store(record)
+                }
                 try driver.configure(record, servers: [])
                 try start(record, deadline: deadline, isBound: true, until: deadline)
             }
@@ -107,7 +112,7 @@ final class DrivenHost: DatastoreHost {
                 try store(record)
             }
             isExpectedToRun = true
-            report(.founded(cluster))
+            report(.founded(cluster, facts: GenesisFacts(settings: record.settings)))
         } catch {
             service.stop()
             report(.foundingFailed(generation: generation, reason: error.description))
@@ -163,6 +168,7 @@ final class DrivenHost: DatastoreHost {
     func start(
         _ record: HostRecord, deadline: BootInstant? = nil, isBound: Bool, until limit: BootInstant
     ) throws(HostFailure) {
+        try driver.checkSettings(record)
         let words = try driver.command(record)
         guard let name = words.first, let program = locateProgram(name) else {
             throw HostFailure("\(words.first ?? driver.name) is not installed")

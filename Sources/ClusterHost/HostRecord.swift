@@ -38,10 +38,15 @@ struct HostRecord: Equatable {
     var memberID: UInt64
     /// The members' addresses as last seen.
     var endpoints: [IPAddress]
+    /// The certified hash of the settings that all servers share; `nil` in clusters of releases that
+    /// certified none, and on agents.
+    var settings: Bytes32?
 
     var identity: HostIdentity {
         HostIdentity(name: name, node: node, ipv4: address, ipv6: ipv6, dnsName: dnsName)
     }
+
+    private var settingsLine: String { settings.map { "\nsettings=\($0)" } ?? "" }
 
     /// Lines of `key=value`, readable for a person.
     var text: String {
@@ -56,14 +61,14 @@ struct HostRecord: Equatable {
         ipv6=\(ipv6)
         dns=\(dnsName)
         member=\(String(memberID, radix: 16))
-        endpoints=\(endpoints.map { $0.description }.joined(separator: ","))
+        endpoints=\(endpoints.map { $0.description }.joined(separator: ","))\(settingsLine)
 
         """
     }
 
     init(
         phase: Phase, cluster: ClusterIdentity, identity: HostIdentity, memberID: UInt64 = 0,
-        endpoints: [IPAddress]
+        endpoints: [IPAddress], settings: Bytes32? = nil
     ) {
         self.phase = phase
         self.cluster = cluster
@@ -74,6 +79,7 @@ struct HostRecord: Equatable {
         dnsName = identity.dnsName
         self.memberID = memberID
         self.endpoints = endpoints
+        self.settings = settings
     }
 
     init(parsing text: String) throws(HostFailure) {
@@ -84,7 +90,8 @@ struct HostRecord: Equatable {
         }
         let endpoints = (fields["endpoints"] ?? "").split(separator: ",")
             .map { IPAddress(String($0)) }
-        guard fields["version"] == "1",
+        let certified = fields["settings"].flatMap { [UInt8](hex: $0) }.flatMap { Bytes32($0) }
+        guard fields["version"] == "1", certified != nil || fields["settings"] == nil,
             let phase = fields["phase"].flatMap({ Phase(rawValue: String($0)) }),
             let generation = fields["generation"].flatMap({ UInt32($0) }),
             let authority = fields["authority"].flatMap({ [UInt8](hex: $0) })
@@ -105,5 +112,6 @@ struct HostRecord: Equatable {
         dnsName = fields["dns"].map(String.init) ?? "\(name)"
         self.memberID = memberID
         self.endpoints = endpoints.compactMap { $0 }
+        settings = certified
     }
 }

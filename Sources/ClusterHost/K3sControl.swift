@@ -10,7 +10,7 @@ struct K3sControl {
     let interrupt: Int32
 
     /// Milliseconds. K3s' etcd elects within ten seconds.
-    private static let limit = 15_000
+    static let limit = 15_000
     /// One server may join at a time: who holds the place, kept in the datastore itself, so that
     /// two servers that admit at once agree.
     private static let place = "edgevpn-swift-joining"
@@ -33,8 +33,9 @@ struct K3sControl {
         }
     }
 
-    /// Deletes a Node: K3s then removes its member, and its node password goes, too.
+    /// Deletes a Node: K3s then removes its member, and its node password and its token go, too.
     func remove(_ name: String) throws(HostFailure) {
+        try removeAgentTokens(of: name)
         let result = run(
             ["delete", "node", name, "--ignore-not-found", "--timeout=20s"], limit: 25_000)
         guard result.succeeded else { throw HostFailure("delete node: \(result.problem)") }
@@ -79,7 +80,7 @@ struct K3sControl {
         guard result.succeeded else { throw HostFailure("delete configmap: \(result.problem)") }
     }
 
-    private func run(_ words: [String], limit: Int) -> CommandOutput {
+    func run(_ words: [String], limit: Int) -> CommandOutput {
         runCommand(
             [
                 program, "kubectl", "--kubeconfig", kubeconfig,

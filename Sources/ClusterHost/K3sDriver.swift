@@ -26,7 +26,9 @@ final class K3sDriver: DatastoreDriver {
 
     private var secretFile: String { directory + "/server-token" }
     private var agentSecretFile: String { directory + "/agent-token" }
-    private var settingsFile: String { directory + "/settings" }
+    private var genesis: K3sGenesisSettings {
+        K3sGenesisSettings(k3s: k3s, directory: directory)
+    }
     private var dropInFile: String { k3s.dropInDirectory + "/" + K3sPlan.dropInName }
 
     func unit(_ role: DatastoreRole) -> String { role == .server ? "k3s" : "k3s-agent" }
@@ -41,6 +43,20 @@ final class K3sDriver: DatastoreDriver {
         if fileExists(k3s.tombstone) { return "this member was removed from the cluster" }
         return fileExists(k3s.writeAheadLog)
             ? nil : "the datastore's data on this machine is lost"
+    }
+
+    /// Its token is deleted when its machine is taken out of the cluster.
+    func lossOfAgent(_ record: HostRecord) -> String? {
+        guard let text = try? readText(agentSecretFile),
+            let token = K3sBootstrapToken(text.prefix { !$0.isWhitespace }),
+            fileExists(k3s.agentAuthority),
+            let server = record.endpoints.first(where: {
+                answers($0, port: UInt16(K3sPlan.apiPort))
+            })
+        else { return nil }
+        let isRefused = control(.agent).isRefused(
+            token, by: server, authority: k3s.agentAuthority, file: directory + "/token-check")
+        return isRefused ? "this machine was taken out of the cluster" : nil
     }
 
     func hasJoined(_ record: HostRecord) -> Bool {
@@ -64,10 +80,11 @@ final class K3sDriver: DatastoreDriver {
 
     /// Tokens and settings; those of an earlier try are kept.
     func prepareFounding(_ record: HostRecord) throws(HostFailure) {
-        let files = [secretFile, agentSecretFile, settingsFile]
+        let files = [secretFile, agentSecretFile, genesis.file]
         if files.allSatisfy({ fileExists($0) }) { return }
         try store(
-            secret: randomSecret(), agentSecret: randomSecret(), settings: try localSettings())
+            secret: randomSecret(), agentSecret: randomSecret(),
+            settings: try genesis.configured())
     }
 
     func prepareJoin(_ record: HostRecord, secret: [UInt8]) throws(HostFailure) {
@@ -77,13 +94,22 @@ final class K3sDriver: DatastoreDriver {
         } catch {
             throw HostFailure("the grant is malformed")
         }
-        // K3s compares the hash with the authority before it sends a secret.
-        let token = { (user: String, secret: String) in
-            K3sToken(caHash: record.cluster.caHash, user: user, secret: secret).text
+        if let certified = record.settings, let server = secrets.server,
+            K3sPlan.hash(ofSettings: server.settings) != certified
+        {
+            throw HostFailure(
+                "the grant's settings are not those of the genesis record; see "
+                    + "\(genesis.file) on the server that made it")
         }
+        // K3s compares the hash with the authority before it sends a secret.
+        let hash = record.cluster.caHash
         try store(
-            secret: secrets.server.map { token("server", $0.secret) },
-            agentSecret: record.role == .agent ? token("node", secrets.agent) : secrets.agent,
+            secret: secrets.server.map {
+                K3sToken(caHash: hash, user: "server", secret: $0.secret).text
+            },
+            agentSecret: record.role == .agent
+                ? K3sToken.agents(caHash: hash, secret: secrets.agent)
+                : secrets.agent,
             settings: secrets.server.flatMap { K3sPlan.settings(granted: $0.settings) } ?? [])
     }
 
@@ -112,7 +138,7 @@ final class K3sDriver: DatastoreDriver {
         }
         if isServer {
             dropIn.agentTokenFile = agentSecretFile
-            dropIn.settings = K3sPlan.settings(granted: try readText(settingsFile)) ?? []
+            dropIn.settings = try genesis.lines()
         }
         let bytes = Array(dropIn.text.utf8)
         if let known = try? readFile(dropInFile), known == bytes { return }
@@ -130,8 +156,7 @@ final class K3sDriver: DatastoreDriver {
     {
         if let secret { try writeFile(secretFile, Array((secret + "\n").utf8)) }
         try writeFile(agentSecretFile, Array((agentSecret + "\n").utf8))
-        let text = settings.map { $0 + "\n" }.joined()
-        try writeFile(settingsFile, Array(text.utf8))
+        try genesis.store(settings)
     }
 
     /// 32 bytes of the kernel's randomness.
@@ -143,16 +168,9 @@ final class K3sDriver: DatastoreDriver {
         }.joined()
     }
 
-    /// What the operator configured and all servers must share.
-    private func localSettings() throws(HostFailure) -> [String] {
-        var texts: [String] = []
-        if fileExists(k3s.mainConfiguration) { texts.append(try readText(k3s.mainConfiguration)) }
-        for name in directoryEntries(k3s.dropInDirectory) where name != K3sPlan.dropInName {
-            guard name.hasSuffix(".yaml") || name.hasSuffix(".yml") else { continue }
-            texts.append(try readText(k3s.dropInDirectory + "/" + name))
-        }
-        return K3sPlan.criticalSettings(inFiles: texts)
-    }
+    func settingsHash() throws(HostFailure) -> Bytes32? { try genesis.hash() }
+
+    func checkSettings(_ record: HostRecord) throws(HostFailure) { try genesis.check(record) }
 
     // MARK: - Process
 
@@ -188,12 +206,16 @@ final class K3sDriver: DatastoreDriver {
     func grant(
         _ record: HostRecord, to joiner: HostIdentity, role: DatastoreRole
     ) throws(HostFailure) -> [UInt8]? {
-        let server =
-            role == .agent
-            ? nil
-            : K3sSecrets.Server(
-                secret: try secret(in: secretFile), settings: try readText(settingsFile))
-        return K3sSecrets(agent: try secret(in: agentSecretFile), server: server).encoded
+        let shared = try secret(in: agentSecretFile)
+        guard role == .server else {
+            // Older versions know no other token of agents than the one that all share.
+            let own = try control(.server).makeAgentToken(
+                for: joiner.name, dataDirectory: k3s.dataDirectory)
+            return K3sSecrets(agent: own?.text ?? shared, server: nil).encoded
+        }
+        let server = K3sSecrets.Server(
+            secret: try secret(in: secretFile), settings: try genesis.text())
+        return K3sSecrets(agent: shared, server: server).encoded
     }
 
     /// A secret from a token file; in the full form its last part.

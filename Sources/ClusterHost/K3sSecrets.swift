@@ -3,7 +3,7 @@ import MeshBase
 
 /// What a machine needs to join K3s: the secret of its ``DatastoreGrant``.
 ///
-/// Layout: version (1) = 1, the agents' secret; for a server then the servers' secret and the
+/// Layout: version (1) = 1, an agent's own token or the secret that all share; for a server then the servers' secret and the
 /// founder's critical settings (each behind two bytes of length).
 struct K3sSecrets {
     var agent: String

@@ -42,6 +42,8 @@ package struct K3sSettings: Sendable {
     var mainConfiguration: String { configDirectory + "/config.yaml" }
     var kubeconfig: String { configDirectory + "/k3s.yaml" }
     var agentKubeconfig: String { dataDirectory + "/agent/kubelet.kubeconfig" }
+    /// The servers' authority as an agent keeps it.
+    var agentAuthority: String { dataDirectory + "/agent/server-ca.crt" }
     var serverDirectory: String { dataDirectory + "/server" }
     /// Decides how `k3s server` starts: with it as the member it was, whatever it is told.
     var writeAheadLog: String { serverDirectory + "/db/etcd/member/wal" }

@@ -8,7 +8,15 @@ import MeshBase
 package final class LeasedJob {
     private let keeper: pid_t
     private let control: Int32
-    private var code: Int32?
+    private var end: End?
+
+    package enum End: Hashable, Sendable {
+        /// By itself or because it was told to: its exit code, or 128 and the signal that ended it.
+        case ended(Int32)
+        /// The lease ended first, and the job was told so; what it did then counts for nothing. Or
+        /// its keeper was killed, and nobody knows.
+        case lost
+    }
 
     /// Starts a command of the user's.
     ///
@@ -40,13 +48,20 @@ package final class LeasedJob {
 
     deinit { close(control) }
 
-    /// The job's exit code, or 128 and the signal that ended it; `nil` while it runs.
-    package var exitCode: Int32? {
-        if code == nil {
-            let result = cprocess_collect(keeper)
-            if result >= 0 { code = result }
+    /// How the job ended; `nil` while it runs.
+    package func hasEnded() -> End? {
+        if end == nil {
+            let code = cprocess_collect(keeper)
+            if code >= 0 { end = wordOfKeeper == CPROCESS_ENDED ? .ended(code) : .lost }
         }
-        return code
+        return end
+    }
+
+    /// The kind of the last message, of a keeper that is gone.
+    private var wordOfKeeper: Int {
+        var message = [UInt8](repeating: 0, count: 9)
+        let count = recv(control, &message, message.count, Int32(MSG_DONTWAIT))
+        return count > 0 ? Int(message[0]) : 0
     }
 
     package func extend(to deadline: BootInstant) {

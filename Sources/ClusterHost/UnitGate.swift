@@ -33,6 +33,11 @@ package enum UnitGate {
                 ? .allowed("this machine is an agent")
                 : .refused("this machine is not an agent")
         }
+        do throws(HostFailure) {
+            try K3sGenesisSettings(k3s: k3s, directory: directory).check(record)
+        } catch {
+            return .refused(error.description)
+        }
         let hasPermit = StartPermit(directory: directory).isValid
         switch record.phase {
         case .agent: return .refused("this machine is an agent")

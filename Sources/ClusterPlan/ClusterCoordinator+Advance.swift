@@ -123,7 +123,7 @@ extension ClusterCoordinator {
                 actions.append(.host(.extendDeadline(deadline)))
                 // The new start knows nothing of what runs already.
                 if let cluster = run.cluster {
-                    actions.append(.foundingReady(caHash: cluster.caHash))
+                    actions.append(.foundingReady(caHash: cluster.caHash, facts: run.facts))
                 }
             }
         }

@@ -50,6 +50,7 @@ extension ClusterCoordinator {
         print.mix(founding.owner?.bytes.bytes ?? [])
         print.mix(founding.startDeadline)
         print.mix(founding.caHash?.bytes ?? [])
+        print.mix(founding.facts.encoded)
         print.mix(founding.isOwner)
         print.mix(founding.reason)
     }
@@ -63,6 +64,7 @@ extension ClusterCoordinator {
             print.mix(UInt64(run.generation))
             print.mix(run.deadline)
             print.mix(run.cluster?.caHash.bytes ?? [])
+            print.mix(run.facts.encoded)
         case .halted(let cluster):
             print.mix(4)
             mix(cluster, into: &print)

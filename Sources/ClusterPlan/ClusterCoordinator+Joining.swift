@@ -97,7 +97,8 @@ extension ClusterCoordinator {
         at now: Now, into actions: inout [ClusterAction]
     ) {
         let delivery = GrantDelivery(
-            sealed: sealed, nonce: attempt.nonce, identity: identity, cluster: attempt.cluster)
+            sealed: sealed, nonce: attempt.nonce, identity: identity, cluster: attempt.cluster,
+            facts: founding.facts)
         enter(.starting(attempt.cluster, role), at: now)
         let command: HostCommand =
             role == .server ? .startJoined(delivery) : .startAgent(delivery)

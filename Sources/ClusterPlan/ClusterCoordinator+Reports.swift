@@ -30,11 +30,12 @@ extension ClusterCoordinator {
         case .inspected(let local):
             if startedAt == nil { startedAt = now.boot }
             takeInspection(local, into: &actions)
-        case .founded(let cluster):
+        case .founded(let cluster, let facts):
             guard case .founding(var run) = stage else { return }
             run.cluster = cluster
+            run.facts = facts
             stage = .founding(run)
-            actions.append(.foundingReady(caHash: cluster.caHash))
+            actions.append(.foundingReady(caHash: cluster.caHash, facts: facts))
         case .foundingFailed(_, let reason):
             guard case .founding = stage else { return }
             trouble = reason
@@ -163,7 +164,7 @@ extension HostReport {
             (.startAgent, .startFailed), (.restartExisting, .running),
             (.restartExisting, .startFailed), (.probe, .observed), (.probe, .unobservable):
             true
-        case (.found(_, let generation, _), .founded(let cluster)):
+        case (.found(_, let generation, _), .founded(let cluster, _)):
             cluster.generation == generation
         case (.found(_, let generation, _), .foundingFailed(let failed, _)): failed == generation
         case (.admit(let admission), .admitted(let joiner, let nonce, _, _)),

@@ -204,6 +204,7 @@ extension ClusterCoordinator {
         var deadline: BootInstant
         /// Present once the datastore is healthy.
         var cluster: ClusterIdentity?
+        var facts = GenesisFacts()
     }
 
     struct PendingCommand: Hashable, Sendable {

@@ -115,20 +115,23 @@ package struct FoundingSummary: Hashable, Sendable {
     package var startDeadline: BootInstant?
     /// Present when `ready` is certified.
     package var caHash: Bytes32?
+    /// What was certified with it.
+    package var facts: GenesisFacts
     package var isOwner: Bool
     /// Words for a person.
     package var reason: String
 
     package init(
         phase: Phase, generation: UInt32 = 0, owner: NodeID? = nil,
-        startDeadline: BootInstant? = nil, caHash: Bytes32? = nil, isOwner: Bool = false,
-        reason: String = ""
+        startDeadline: BootInstant? = nil, caHash: Bytes32? = nil,
+        facts: GenesisFacts = GenesisFacts(), isOwner: Bool = false, reason: String = ""
     ) {
         self.phase = phase
         self.generation = generation
         self.owner = owner
         self.startDeadline = startDeadline
         self.caHash = caHash
+        self.facts = facts
         self.isOwner = isOwner
         self.reason = reason
     }
@@ -190,8 +193,9 @@ package enum ClusterAction: Hashable, Sendable {
     /// A public fact of this node for the ledger bucket `cluster`; never a secret. It comes back
     /// on every node through `factChanged`.
     case publish(key: String, value: [UInt8])
-    /// The datastore of this owner is healthy: propose `outcome = ready` with this hash.
-    case foundingReady(caHash: Bytes32)
+    /// The datastore of this owner is healthy: propose `outcome = ready` with this hash and these
+    /// facts.
+    case foundingReady(caHash: Bytes32, facts: GenesisFacts)
     /// The datastore of this owner did not start.
     case foundingFailed(reason: String)
     /// Something that needs a person.

@@ -64,14 +64,18 @@ package struct GrantDelivery: Hashable, Sendable {
     package var identity: HostIdentity
     /// The certified cluster: the grant's authority must have this hash.
     package var cluster: ClusterIdentity
+    /// What was certified with it: what the grant says must agree.
+    package var facts: GenesisFacts
 
     package init(
-        sealed: [UInt8], nonce: [UInt8], identity: HostIdentity, cluster: ClusterIdentity
+        sealed: [UInt8], nonce: [UInt8], identity: HostIdentity, cluster: ClusterIdentity,
+        facts: GenesisFacts = GenesisFacts()
     ) {
         self.sealed = sealed
         self.nonce = nonce
         self.identity = identity
         self.cluster = cluster
+        self.facts = facts
     }
 }
 
@@ -237,7 +241,8 @@ package enum RefusalReason: UInt8, Hashable, Sendable, CaseIterable {
 /// What came of a command, or what happened on its own.
 package enum HostReport: Hashable, Sendable {
     case inspected(LocalDatastore)
-    case founded(ClusterIdentity)
+    /// `facts` are what the founder wants certified with READY.
+    case founded(ClusterIdentity, facts: GenesisFacts = GenesisFacts())
     case foundingFailed(generation: UInt32, reason: String)
     case asideSet
     case requestMade([UInt8])

@@ -10,17 +10,6 @@ package enum K3sPlan {
     /// The file in `config.yaml.d` that belongs to this program; every other one is the operator's.
     package static let dropInName = "90-edgevpn.yaml"
 
-    /// Settings that all servers must share: a server that joins with another value is refused
-    /// ("critical configuration value mismatch"). The founder's values travel in every grant.
-    package static let criticalKeys: Set<String> = [
-        "cluster-cidr", "service-cidr", "cluster-dns", "cluster-domain", "flannel-backend",
-        "flannel-external-ip", "flannel-ipv6-masq", "egress-selector-mode", "embedded-registry",
-        "secrets-encryption", "secrets-encryption-provider", "disable-cloud-controller",
-        "disable-helm-controller", "disable-network-policy",
-    ]
-    /// Fourteen keys with a short value each.
-    package static let settingsLimit = 2048
-
     /// What ``DropIn`` is made of besides the role.
     package struct DropIn: Hashable, Sendable {
         package var role: DatastoreRole
@@ -85,56 +74,6 @@ package enum K3sPlan {
             result.append(character)
         }
         return result + "'"
-    }
-
-    /// The critical settings of configuration files, in the order in which K3s reads them: a later
-    /// file wins. Only top-level scalars count; lists are written back in flow style.
-    package static func criticalSettings(inFiles texts: [String]) -> [String] {
-        var values: [String: String] = [:]
-        for text in texts {
-            var listKey: String?
-            var items: [String] = []
-            func closeList() {
-                if let key = listKey, !items.isEmpty {
-                    values[key] = "[" + items.joined(separator: ", ") + "]"
-                }
-                (listKey, items) = (nil, [])
-            }
-            for line in text.split(whereSeparator: { $0.isNewline }) {
-                if line.hasPrefix("#") { continue }
-                let stripped = trimmed(line)
-                if stripped.hasPrefix("- ") {
-                    items.append(String(trimmed(stripped.dropFirst(2))))
-                    continue
-                }
-                closeList()
-                guard let colon = line.firstIndex(of: ":"), line.first != " " else { continue }
-                let key = String(trimmed(line[..<colon]))
-                guard criticalKeys.contains(key) else { continue }
-                let value = trimmed(line[line.index(after: colon)...])
-                if value.isEmpty { listKey = key } else { values[key] = String(value) }
-            }
-            closeList()
-        }
-        return values.keys.sorted().compactMap { key in values[key].map { "\(key): \($0)" } }
-    }
-
-    /// Reads settings that came in a grant: only critical keys, one short line each.
-    package static func settings(granted text: String) -> [String]? {
-        let lines = text.split(separator: "\n").map(String.init)
-        let isFine = lines.allSatisfy { line in
-            guard let colon = line.firstIndex(of: ":") else { return false }
-            return criticalKeys.contains(String(line[..<colon]))
-                && line.utf8.allSatisfy { $0 >= 32 && $0 < 127 }
-        }
-        return isFine && text.utf8.count <= settingsLimit ? lines : nil
-    }
-
-    private static func trimmed(_ text: some StringProtocol) -> Substring {
-        var text = Substring(text)
-        while text.first == " " || text.first == "\t" { text = text.dropFirst() }
-        while text.last == " " || text.last == "\t" { text = text.dropLast() }
-        return text
     }
 }
 

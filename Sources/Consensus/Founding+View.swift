@@ -32,6 +32,11 @@ extension Founding {
         if case .outcome(.ready(_, let caHash, _)) = record.outcome.value { caHash } else { nil }
     }
 
+    /// What a certified `ready` fixed besides its authority.
+    package var readyFacts: [UInt8] {
+        if case .outcome(.ready(_, _, let facts)) = record.outcome.value { facts } else { [] }
+    }
+
     private var voterViews: [FoundingView.VoterView] {
         record.voters.sorted().map { voter in
             if voter == node {

@@ -11,7 +11,7 @@ package enum FoundingInput: Hashable, Sendable {
     case voterSeen(NodeID)
     /// Who can be talked to now.
     case reachable([NodeID])
-    case datastoreReady(caHash: Bytes32)
+    case datastoreReady(caHash: Bytes32, facts: [UInt8] = [])
     case datastoreFailed(reason: String)
     case datastoreFenced
     case operatorInit
@@ -36,8 +36,8 @@ extension Founding {
         case .reachable(let nodes):
             setReachable(nodes)
             timeout(at: now, random: &random, into: &actions)
-        case .datastoreReady(let caHash):
-            datastoreReady(caHash: caHash, at: now, random: &random, into: &actions)
+        case .datastoreReady(let caHash, let facts):
+            datastoreReady(caHash: caHash, facts: facts, at: now, random: &random, into: &actions)
         case .datastoreFailed(let reason):
             datastoreFailed(reason: reason, at: now, random: &random, into: &actions)
         case .datastoreFenced: datastoreFenced(at: now, random: &random, into: &actions)

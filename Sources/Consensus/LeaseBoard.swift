@@ -56,7 +56,12 @@ package struct LeaseBoard: Sendable {
         // What is there and cannot be read is forgotten: never vote again under this identity.
         if record != nil, self.record == nil { configuration.mayVote = false }
         if voters != nil, chain == nil { configuration.mayVote = false }
-        if self.record?.generation != chain?.generation, chain == nil { self.record = nil }
+        // Nobody votes before it knows the voters.
+        if chain == nil, let known = self.record, !known.isEmpty { configuration.mayVote = false }
+        // The record is durable before the voters are known, so one that is missing was lost.
+        if let chain, self.record == nil, !configuration.rules.persistsVotes {
+            self.record = LeaseRecord(generation: chain.generation)
+        }
         self.configuration = configuration
         self.signer = signer
         latest = now
@@ -71,7 +76,11 @@ package struct LeaseBoard: Sendable {
     var epoch: UInt32 { chain?.epoch ?? 0 }
     package var voters: [NodeID] { chain?.members ?? [] }
     package var voterEpoch: UInt32 { epoch }
-    var isVoter: Bool { configuration.mayVote && voters.contains(node) }
+    /// Whoever does not remember what it said in this generation says nothing more in it.
+    var isVoter: Bool {
+        configuration.mayVote && voters.contains(node)
+            && record?.generation == chain?.generation
+    }
 
     /// A cluster is ready: its founder is the first voter of this generation.
     package mutating func founded(
@@ -86,8 +95,9 @@ package struct LeaseBoard: Sendable {
         unsettled = []
         // Nothing was granted under these voters, here or by anybody: there were none.
         votersSince = now
-        persistVoters(into: &actions)
+        // In this order: see `init`.
         persist(into: &actions)
+        persistVoters(into: &actions)
         actions.append(.votersChanged(epoch: epoch, voters))
         advance(at: now, random: &random, into: &actions)
     }

@@ -46,6 +46,9 @@ package struct LeaseRecord: Hashable, Sendable {
     static let nameLimit = 256
     package static let nameByteLimit = 64
 
+    /// Whether nothing was said yet.
+    var isEmpty: Bool { self == LeaseRecord(generation: generation) }
+
     init(generation: UInt32) {
         self.generation = generation
     }

@@ -128,8 +128,9 @@ extension Node {
             case .publish(let key, let value):
                 putEntry(
                     bucket: LedgerBucket.cluster, key: key, value: value, at: now, into: &actions)
-            case .foundingReady(let caHash):
-                tellFounding(.datastoreReady(caHash: caHash), at: now, into: &actions)
+            case .foundingReady(let caHash, let facts):
+                tellFounding(
+                    .datastoreReady(caHash: caHash, facts: facts.encoded), at: now, into: &actions)
             case .foundingFailed(let reason):
                 tellFounding(.datastoreFailed(reason: reason), at: now, into: &actions)
             case .alarm(let text):
@@ -184,6 +185,7 @@ extension FoundingSummary {
             phase: Phase(rawValue: phase.rawValue) ?? .none, generation: founding.generation,
             owner: founding.owner, startDeadline: founding.startDeadline,
             caHash: founding.readyAuthority,
+            facts: GenesisFacts(certified: founding.readyFacts),
             isOwner: founding.owner == founding.configuration.node, reason: reason)
     }
 }

@@ -60,11 +60,20 @@ final class NodeStore {
             founding = try Self.register("founding.amnesiac", mayCreate: true, in: directory)
             isAmnesiac = true
         }
-        leases = try RegisterFile(
-            name: "leases", kind: FileKind(tag: "EVls", version: 1), slotSize: 65_536,
-            in: directory)
         leaseVoters = AtomicFile(
             name: "voters", kind: FileKind(tag: "EVvo", version: 1), limit: 1 << 20, in: directory)
+        restored.leaseVoters = try leaseVoters.load()?.payload
+        do throws(StorageError) {
+            // Who knows the voters had a memory before.
+            leases = try Self.leases(
+                "leases", mayCreate: restored.leaseVoters == nil, in: directory)
+            restored.leases = leases.value
+        } catch .corrupt(let path, let detail) {
+            notes.append("\(path) is damaged (\(detail)): this node decides about leases no more")
+            leases = try Self.leases("leases.amnesiac", mayCreate: true, in: directory)
+            // What cannot be read is not nothing.
+            restored.leases = []
+        }
         let (file, recovery) = try LedgerFile.open(
             name: "ledger", kind: Self.ledgerKind, in: directory)
         ledger = file
@@ -78,8 +87,6 @@ final class NodeStore {
         dhtContacts = AtomicFile(
             name: "dht", kind: FileKind(tag: "EVdh", version: 1), limit: 8_192, in: directory)
         restored.founding = founding.value
-        restored.leases = leases.value
-        restored.leaseVoters = try leaseVoters.load()?.payload
         restored.ledgerEntries = recovery.records
         if let payload = try timestamp.load()?.payload {
             var reader = ByteReader(payload)
@@ -94,6 +101,14 @@ final class NodeStore {
     ) throws(StorageError) -> RegisterFile {
         try RegisterFile(
             name: name, kind: FileKind(tag: "EVfo", version: 1), slotSize: 65_536,
+            mayCreate: mayCreate, in: directory)
+    }
+
+    private static func leases(
+        _ name: String, mayCreate: Bool, in directory: StateDirectory
+    ) throws(StorageError) -> RegisterFile {
+        try RegisterFile(
+            name: name, kind: FileKind(tag: "EVls", version: 1), slotSize: 65_536,
             mayCreate: mayCreate, in: directory)
     }
 

@@ -106,7 +106,7 @@ package struct SimulatedDatastores {
         switch data {
         case .founding(let known) where known.generation == generation:
             isRunning = true
-            return .founded(known)
+            return .founded(known, facts: facts(of: known))
         case .founding, .server, .agent, .retired, .foreign:
             return .foundingFailed(generation: generation, reason: "other data is on the disk")
         case .none:
@@ -119,7 +119,12 @@ package struct SimulatedDatastores {
         known.insert(node)
         data = .founding(cluster)
         isRunning = true
-        return .founded(cluster)
+        return .founded(cluster, facts: facts(of: cluster))
+    }
+
+    /// Settings that no other cluster has.
+    private func facts(of cluster: ClusterIdentity) -> GenesisFacts {
+        GenesisFacts(settings: cluster.caHash)
     }
 
     private mutating func admit(_ admission: Admission, by server: NodeID) -> HostReport {
@@ -160,6 +165,9 @@ package struct SimulatedDatastores {
     ) -> HostReport {
         guard clusters[delivery.cluster] != nil else {
             return .startFailed(.badGrant, reason: "unknown cluster")
+        }
+        if delivery.facts != facts(of: delivery.cluster) {
+            violations.append("\(delivery.identity.node.short) joins without certified settings")
         }
         let identity = delivery.identity
         switch role {

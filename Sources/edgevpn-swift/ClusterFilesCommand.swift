@@ -21,6 +21,7 @@ struct K3sPlaces {
         var words = [ownProgram, "cluster", "may-start"]
         if let stateDirectory { words += ["--state-dir", stateDirectory] }
         if let dataDirectory { words += ["--k3s-data-dir", dataDirectory] }
+        if let configDirectory { words += ["--k3s-config-dir", configDirectory] }
         return words
     }
 }
@@ -57,6 +58,10 @@ extension ClusterCommand {
             name: .customLong("k3s-data-dir"),
             help: ArgumentHelp("Default: /var/lib/rancher/k3s.", valueName: "dir"))
         var k3sDataDir: String?
+        @Option(
+            name: .customLong("k3s-config-dir"),
+            help: ArgumentHelp("Default: /etc/rancher/k3s.", valueName: "dir"))
+        var k3sConfigDir: String?
         @Flag(name: .long, help: "The unit is k3s-agent.")
         var agent = false
         @OptionGroup var output: OutputOptions
@@ -69,7 +74,8 @@ extension ClusterCommand {
         func run() throws {
             let verdict = UnitGate.verdict(
                 directory: try clusterDirectory(stateDir),
-                k3s: K3sPlaces(dataDirectory: k3sDataDir).settings, role: agent ? .agent : .server)
+                k3s: K3sPlaces(dataDirectory: k3sDataDir, configDirectory: k3sConfigDir).settings,
+                role: agent ? .agent : .server)
             switch verdict {
             case .allowed(let reason):
                 try output.show(Answer(mayStart: true, reason: reason)) { "allowed: \(reason)" }

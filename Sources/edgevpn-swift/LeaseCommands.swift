@@ -16,7 +16,8 @@ struct ElectCommand: AsyncParsableCommand {
             machine is lost, another one is. The command sees the fencing number of its election \
             in EDGEVPN_LEASE_NUMBER; it is larger than every earlier one, so a store that refuses \
             smaller numbers is safe from leftovers. The command and its process group are ended \
-            before another machine can be elected. When the command ends by itself, so does this.
+            before another machine can be elected. When the command ends by itself, so does this, with \
+            its exit code, or 128 and the number of the signal that ended it.
             """)
 
     @OptionGroup var lease: LeaseOptions
@@ -41,7 +42,8 @@ struct LockCommand: AsyncParsableCommand {
         abstract: "Wait for a lock of the whole mesh, then run a command once.",
         discussion: """
             The command sees EDGEVPN_LEASE_NUMBER, a number larger than that of every earlier \
-            holder. Its exit code is this command's. If the lock is lost while it runs, it is \
+            holder. Its exit code is this command's; after a signal that is 128 and the signal's \
+            number. If the lock is lost while it runs, it is \
             ended before another one can have the lock, and the exit code is 1.
             """)
 
@@ -178,7 +180,7 @@ private final class LeaseWork {
             if let job {
                 job.terminate()
                 let limit = SystemClock.boot() + .seconds(10)
-                while job.exitCode == nil {
+                while job.hasEnded() == nil {
                     if SystemClock.boot() >= limit { job.kill() }
                     try await Task.sleep(for: .milliseconds(20))
                 }
@@ -186,13 +188,12 @@ private final class LeaseWork {
             await giveBack()
             return .ended(128 + signal)
         }
-        guard let job, let code = job.exitCode else { return nil }
+        guard let end = job?.hasEnded() else { return nil }
         await giveBack()
-        // The keeper's signals mean that the deadline passed, as far as anybody can tell.
-        let lease = try? await client.lease(
-            options.name, LeaseRequestModel(session: session, isOver: true))
-        _ = lease
-        return code == 128 + SIGKILL || code == 128 + SIGTERM ? .lost : .ended(code)
+        return switch end {
+        case .ended(let code): .ended(code)
+        case .lost: .lost
+        }
     }
 
     private func giveBack() async {

@@ -47,7 +47,7 @@ import Testing
     private func found() throws -> ClusterIdentity {
         let report = server.ask(
             .found(server.identity, generation: 1, deadline: bootTime() + .seconds(600)))
-        guard case .founded(let cluster) = report else {
+        guard case .founded(let cluster, _) = report else {
             throw Problem(text: "not founded: \(String(describing: report))")
         }
         server.executor.execute(.release(cluster))

@@ -94,7 +94,7 @@ final class LiveMesh {
                         random: &random, into: &actions)
                 }
             }
-        case .foundingReady(let caHash): foundingReady = caHash
+        case .foundingReady(let caHash, _): foundingReady = caHash
         case .foundingFailed, .alarm, .dropped: break
         }
     }

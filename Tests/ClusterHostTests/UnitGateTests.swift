@@ -11,8 +11,13 @@ import Testing
         var cluster: String { scratch.path + "/cluster" }
         var server: String { scratch.path + "/k3s/server" }
 
-        init(phase: String? = nil, caHash: String = String(repeating: "0", count: 64)) {
-            run(["/bin/mkdir", "-p", cluster, server + "/tls"])
+        init(
+            phase: String? = nil, caHash: String = String(repeating: "0", count: 64),
+            settings: String? = nil
+        ) {
+            run(["/bin/mkdir", "-p", cluster, server + "/tls", scratch.path + "/etc/config.yaml.d"])
+            if let settings { write(cluster + "/settings", settings) }
+            let certified = settings.map { "\nsettings=\(K3sPlan.hash(ofSettings: $0))" } ?? ""
             write(server + "/tls/server-ca.crt", "authority\n")
             guard let phase else { return }
             write(
@@ -26,7 +31,7 @@ import Testing
                 name=n1-111111
                 address=10.1.0.1
                 member=0
-                endpoints=10.1.0.1
+                endpoints=10.1.0.1\(certified)
 
                 """)
         }
@@ -47,11 +52,14 @@ import Testing
         }
 
         func mayStart(_ role: DatastoreRole = .server) -> Bool {
-            let k3s = K3sSettings(dataDirectory: scratch.path + "/k3s", interface: "")
-            if case .allowed = UnitGate.verdict(directory: cluster, k3s: k3s, role: role) {
-                return true
-            }
-            return false
+            if case .allowed = verdict(role) { true } else { false }
+        }
+
+        func verdict(_ role: DatastoreRole = .server) -> UnitGate.Verdict {
+            let k3s = K3sSettings(
+                dataDirectory: scratch.path + "/k3s", configDirectory: scratch.path + "/etc",
+                interface: "")
+            return UnitGate.verdict(directory: cluster, k3s: k3s, role: role)
         }
     }
 
@@ -86,6 +94,41 @@ import Testing
         let machine = Machine(phase: "server", caHash: String(repeating: "0", count: 64))
         machine.addData()
         #expect(!machine.mayStart())
+    }
+
+    /// Whoever edits the settings that all servers share would have a server that differs from the
+    /// others from its next start on, and nothing would say so.
+    @Test func aServerStartsWithTheCertifiedSettingsOnly() {
+        let certified = "cluster-cidr: 10.52.0.0/16\n"
+        let machine = Machine(phase: "server", caHash: rightHash, settings: certified)
+        machine.addData()
+        #expect(machine.mayStart())
+        // The drop-in overrules the main file, and what comes behind it says the same.
+        let main = machine.scratch.path + "/etc/config.yaml"
+        let late = machine.scratch.path + "/etc/config.yaml.d/95-late.yaml"
+        machine.write(main, "cluster-cidr: 10.99.0.0/16\nnode-label: [a=b]\n")
+        machine.write(late, "cluster-cidr: '10.52.0.0/16'\n")
+        #expect(machine.mayStart())
+        machine.write(late, "cluster-cidr: 10.98.0.0/16\n")
+        guard case .refused(let reason) = machine.verdict() else {
+            Issue.record("a later file changed what all servers share")
+            return
+        }
+        #expect(reason.contains("`cluster-cidr`") && reason.contains("genesis record"), "\(reason)")
+        machine.write(late, "")
+        #expect(machine.mayStart())
+        // What the founder left at K3s' default stays there.
+        machine.write(main, "flannel-backend: host-gw\n")
+        #expect(!machine.mayStart())
+        machine.write(main, "")
+        machine.write(machine.cluster + "/settings", "cluster-cidr: 10.53.0.0/16\n")
+        #expect(!machine.mayStart(), "the settings on this machine are not the certified ones")
+
+        // An older release's record says nothing of them.
+        let older = Machine(phase: "server", caHash: rightHash)
+        older.addData()
+        older.write(older.scratch.path + "/etc/config.yaml", "flannel-backend: host-gw\n")
+        #expect(older.mayStart())
     }
 
     @Test func aFounderStartsWhileItsClaimHolds() {

@@ -62,37 +62,6 @@ import Testing
                 """)
     }
 
-    @Test func criticalSettingsAreReadAsK3sMergesThem() {
-        let main = """
-            # cluster-cidr: 10.9.0.0/16
-            cluster-cidr: 10.42.0.0/16
-            node-taint:
-              - a=b:NoSchedule
-            cluster-dns:
-              - 10.43.0.10
-              - fd00::10
-            token: very-secret
-            """
-        let later = "cluster-cidr: 10.52.0.0/16\nflannel-backend:   host-gw\n"
-        #expect(
-            K3sPlan.criticalSettings(inFiles: [main, later]) == [
-                "cluster-cidr: 10.52.0.0/16", "cluster-dns: [10.43.0.10, fd00::10]",
-                "flannel-backend: host-gw",
-            ])
-        #expect(K3sPlan.criticalSettings(inFiles: []) == [])
-    }
-
-    /// A grant comes from another machine: it may set what servers share and nothing else.
-    @Test(arguments: [
-        "cluster-init: true", "cluster-cidr: x\ndata-dir: /", "nothing", "cluster-cidr: \u{1}",
-        "cluster-cidr: " + String(repeating: "x", count: K3sPlan.settingsLimit),
-    ])
-    func aGrantSetsOnlyWhatServersShare(text: String) {
-        #expect(K3sPlan.settings(granted: text) == nil)
-        #expect(K3sPlan.settings(granted: "cluster-cidr: 10.52.0.0/16\n")?.count == 1)
-        #expect(K3sPlan.settings(granted: "") == [])
-    }
-
     @Test func tokensAreK3sFullForm() throws {
         let token = K3sToken(caHash: hash, user: "server", secret: "a:b")
         #expect(token.text == "K10\(hash)::server:a:b")

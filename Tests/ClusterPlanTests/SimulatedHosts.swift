@@ -40,6 +40,10 @@ struct SimulatedHost {
     var setAside: [UInt32] = []
     /// Grants this host opened; a second use is a mistake.
     var openedGrants = 0
+    /// What was certified with the cluster that this host joined.
+    var facts = GenesisFacts()
+    /// What this host wants certified when it founds.
+    var genesis = GenesisFacts()
 }
 
 /// A grant without cryptography: what the real one binds, padded so that it needs two parts.
@@ -155,7 +159,7 @@ extension SimulatedMesh {
         hosts[index].isBound = true
         hosts[index].deadline = deadline
         store.running[1] = node(index)
-        return .founded(cluster)
+        return .founded(cluster, facts: hosts[index].genesis)
     }
 
     private mutating func admit(_ admission: Admission, on index: Int) -> HostReport {
@@ -207,6 +211,7 @@ extension SimulatedMesh {
             grant.node == node(index), grant.caHash == delivery.cluster.caHash
         else { return .startFailed(.badGrant, reason: "the grant does not fit") }
         hosts[index].openedGrants += 1
+        hosts[index].facts = delivery.facts
         if hosts[index].isBroken {
             return .startFailed(.transient, reason: "the program does not start")
         }

@@ -39,6 +39,7 @@ struct SimulatedMesh {
     /// Facts that the ledger holds, replayed to a restarted node.
     var facts: [Int: [String: [UInt8]]] = [:]
     var foundingReady: Bytes32?
+    var readyFacts = GenesisFacts()
     var foundingFailures = 0
     var isReadyCertified = false
     /// How often each request was granted anew.
@@ -129,7 +130,7 @@ struct SimulatedMesh {
             for other in nodes.indices {
                 schedule(.fact(key, value, owner: index, to: other), after: delay())
             }
-        case .foundingReady(let caHash): foundingReady = caHash
+        case .foundingReady(let caHash, let facts): (foundingReady, readyFacts) = (caHash, facts)
         case .foundingFailed: foundingFailures += 1
         case .alarm(let text): alarms.append(text)
         case .dropped(let reason): drops.append(reason)
@@ -194,7 +195,9 @@ struct SimulatedMesh {
             owner: 0)
         run(for: .seconds(30)) { $0.foundingReady != nil }
         certify(
-            FoundingSummary(phase: .ready, generation: 1, caHash: foundingReady), owner: 0)
+            FoundingSummary(
+                phase: .ready, generation: 1, caHash: foundingReady, facts: readyFacts),
+            owner: 0)
     }
 
     /// An operator's reset begins generation 2, and node `owner` claims it.

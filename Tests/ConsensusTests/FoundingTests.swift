@@ -23,6 +23,7 @@ import Testing
             #expect(view.isOwner == (node == owner))
             #expect(view.ready?.caHash == owner.bytes)
             #expect(view.ready?.facts == [10, 1, 0, 1])
+            #expect(member.founding.readyFacts == [10, 1, 0, 1])
             #expect(member.starts == (node == owner ? 1 : 0))
             #expect(member.alarms.isEmpty)
             #expect(member.founding.deadline == nil)

@@ -43,10 +43,15 @@ struct ClusterSecrets {
             add("\(node.name)'s tunnel secret", identity[84..<116])
             for name in ["server-token", "agent-token"] {
                 let token = node.text(of: "\(node.files)/\(name)")
-                guard let secret = token.split(separator: ":").last, secret.count > 32 else {
+                guard let secret = token.split(separator: ":").last, secret.count > 16 else {
                     continue
                 }
-                addText("\(name) of \(node.name)", secret.trimmingCharacters(in: .newlines))
+                let isShared =
+                    name == "agent-token" && !node.text(of: "\(node.files)/server-token").isEmpty
+                addText(
+                    isShared
+                        ? "the agents' secret on \(node.name)" : "\(name) of \(node.name)",
+                    secret.trimmingCharacters(in: .newlines))
             }
             let encoded = node.text(of: node.kubeconfig).split(separator: "\n")
                 .first { $0.contains("client-key-data:") }?.split(separator: " ").last
@@ -65,6 +70,7 @@ struct ClusterSecrets {
         }
         serverSecrets = patterns.filter {
             $0.name.hasPrefix("server-token") || $0.name.hasPrefix("the key of")
+                || $0.name.hasPrefix("the agents' secret")
         }
         try #require(serverSecrets.count >= 18, "three servers, a token and five keys each")
     }
@@ -75,7 +81,7 @@ struct ClusterSecrets {
         patterns.append((name, Data(text.utf8.dropFirst(8).prefix(24))))
     }
 
-    /// Agents hold the agents' token and nothing that belongs to servers, in no file at all.
+    /// Agents hold a token of their own and nothing that belongs to servers, in no file at all.
     func expectServersOnly(agents: [ClusterNode]) throws {
         for agent in agents {
             for root in [agent.state, agent.k3sData, agent.k3sConfiguration] {

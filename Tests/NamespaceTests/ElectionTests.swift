@@ -84,6 +84,24 @@ import Testing
         }
     }
 
+    /// A job that a signal ended gives the code that shells give; nobody stands for election again.
+    @Test func aJobThatEndsByASignalIsNotALostLease() async throws {
+        try await withClusterLab(count: 2, policy: ["--nodes", "2"]) { cluster in
+            try await cluster.start(cluster.nodes)
+            let node = cluster.nodes[0]
+            #expect(try await node.ask(["wait-for", "cluster", "--timeout", "120"]).status == 0)
+            for verb in ["lock", "elect"] {
+                for signal in [SIGKILL, SIGTERM] {
+                    let script = try cluster.lab.file("\(verb)-\(signal)", "kill -\(signal) $$\n")
+                    let run = try node.leased(verb, script)
+                    #expect(
+                        try await run.end(within: .seconds(60)) == 128 + signal, "\(run.output)")
+                    #expect(!run.output.contains("lost"), "\(run.output)")
+                }
+            }
+        }
+    }
+
     /// What scripts wait for: it comes true, or the exit code says that it did not.
     @Test func scriptsWaitForConditions() async throws {
         try await withClusterLab(count: 2, policy: ["--nodes", "2"]) { cluster in

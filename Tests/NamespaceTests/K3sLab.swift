@@ -66,7 +66,7 @@ extension ClusterNode {
         try await host.attempt(
             [
                 try Lab.binary(), "cluster", "may-start", "--state-dir", state, "--k3s-data-dir",
-                k3sData,
+                k3sData, "--k3s-config-dir", k3sConfiguration,
             ] + options)
     }
 

@@ -73,6 +73,8 @@ struct K3sStory {
         // The root key signs where it is, also what the node then refuses.
         let reset = try await nodes[0].ask(["cluster", "reset", "--admin-key", cluster.adminKey])
         #expect(reset.status == 3, "\(reset.output)")
+        let tokens = agents.map { $0.text(of: "\($0.files)/agent-token") }
+        #expect(Set(tokens).count == agents.count && tokens.allSatisfy { $0.contains(".") })
         let secrets = try ClusterSecrets(k3s: cluster)
         try await secrets.expectNowhere(in: cluster)
         try secrets.expectServersOnly(agents: agents)
@@ -156,26 +158,47 @@ struct K3sStory {
         measured("five machines with K3s back after all were killed", since: begin)
     }
 
-    /// The server that an agent's configuration names dies; Node and configuration move on.
+    /// The server that an agent's configuration names dies for good: an agent that was off meanwhile
+    /// and one that runs are both served by another.
     func anAgentFollowsLivingServers() async throws {
         let agent = try #require(agents.first)
-        let dead = try #require(target(of: agent))
-        let witness = try #require(servers.first { $0 !== dead })
+        var dead = try #require(target(of: agent))
+        for node in [agent, dead] {
+            node.killEverything()
+            try await node.daemon?.end(within: .seconds(5))
+        }
+        try await others(than: dead, see: [(agent, false), (dead, false)])
+        // All that the agent has is a configuration that names a server which is gone.
+        #expect(target(of: agent) === dead)
+        try agent.start()
+        try await others(than: dead, see: [(agent, true), (dead, false)])
+        #expect(target(of: agent) !== dead, "\(agent.text(of: agent.dropIn))")
+        try dead.start()
+        try await nothingChanged(within: .seconds(120))
+
+        dead = try #require(target(of: agent))
         dead.killEverything()
         try await dead.daemon?.end(within: .seconds(5))
-        try await eventually("its configuration names a living server", within: .seconds(90)) {
+        // Once the silence of the dead one is noticed, what is ready has spoken since it died.
+        try await others(than: dead, see: [(agent, true), (dead, false)])
+        try await eventually("its configuration names a living server", within: .seconds(60)) {
             target(of: agent).map { $0 !== dead } ?? false
-        }
-        // Also from nothing: both processes of the agent start anew.
-        agent.killEverything()
-        try await agent.daemon?.end(within: .seconds(5))
-        try agent.start()
-        let name = "\(agent.name)-\(statuses[index(agent)].node.id.prefix(6))"
-        try await eventually("\(name) is ready without \(dead.name)", within: .seconds(90)) {
-            try await witness.kubernetesNodes()[name] ?? false
         }
         try dead.start()
         try await nothingChanged(within: .seconds(120))
+    }
+
+    /// Waits until a living server's Kubernetes finds these Nodes ready or not.
+    private func others(than dead: ClusterNode, see wanted: [(ClusterNode, Bool)]) async throws {
+        let witness = try #require(servers.first { $0 !== dead })
+        let named = wanted.map { node, isReady in
+            ("\(node.name)-\(statuses[index(node)].node.id.prefix(6))", isReady)
+        }
+        let words = named.map { "\($0.0) is \($0.1 ? "" : "not ")ready" }.joined(separator: ", ")
+        try await eventually("\(witness.name) sees that \(words)", within: .seconds(120)) {
+            let nodes = try await witness.kubernetesNodes()
+            return named.allSatisfy { nodes[$0.0] == $0.1 }
+        }
     }
 
     /// K3s' directory is lost, the node's is not: a start by hand would found a second cluster.

@@ -48,11 +48,48 @@ import Testing
             #expect(after[servers[1]].cluster.role == "server")
             #expect(after[servers[1]].node.id != before[servers[1]].node.id)
             #expect(Set(after.map(\.cluster.founder)) == Set(before.map(\.cluster.founder)))
+            if kind == .k3s {
+                try await cluster.agentIsTakenOut(nodes[agent], by: asked)
+            }
         }
     }
 }
 
+extension ClusterLab {
+    /// What it copied of its token is worth nothing; when it comes back, it asks for another.
+    fileprivate func agentIsTakenOut(_ agent: ClusterNode, by server: ClusterNode) async throws {
+        let copy = agent.agentToken
+        #expect(try await server.answer(to: copy) == "200")
+        agent.killEverything()
+        try await agent.daemon?.end(within: .seconds(5))
+        try await eventually("it is taken out", within: .seconds(60)) {
+            try await server.remove(agent.name).status == 0
+        }
+        #expect(try await server.answer(to: copy) == "401")
+        try agent.start()
+        try await settle(nodes, servers: 3, agents: 1, within: .seconds(200))
+        #expect(agent.agentToken != copy)
+        #expect(try await server.answer(to: agent.agentToken) == "200")
+        #expect(try await server.answer(to: copy) == "401")
+    }
+}
+
 extension ClusterNode {
+    fileprivate var agentToken: String {
+        text(of: "\(files)/agent-token").trimmingCharacters(in: .newlines)
+            .components(separatedBy: "::").last ?? ""
+    }
+
+    /// The status with which this server's supervisor answers whoever shows `token`.
+    fileprivate func answer(to token: String) async throws -> String {
+        let header = try host.lab.file("header", "Authorization: Bearer \(token)\n")
+        return try await host.attempt([
+            "curl", "--silent", "--cacert", "\(k3sData)/server/tls/server-ca.crt", "--header",
+            "@\(header)", "--output", "/dev/null", "--write-out", "%{http_code}",
+            "https://127.0.0.1:6443/v1-k3s/readyz",
+        ]).output
+    }
+
     fileprivate func remove(_ machine: String) async throws -> (status: Int32, output: String) {
         try await host.attempt(
             [

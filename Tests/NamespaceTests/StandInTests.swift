@@ -127,6 +127,30 @@ import Testing
         }
     }
 
+    /// A bootstrap token lets an agent in until it is deleted.
+    @Test func aBootstrapTokenIsGoodUntilItIsDeleted() async throws {
+        try await withStandIn { first, second in
+            try await first.isReady(
+                try first.start(["server", "--cluster-init", "--token", "mine"]))
+            let made = try await first.makeToken(["--ttl", "0", "--description", "of worker"])
+            let token = try #require(made.split(separator: "\n").last.map(String.init))
+            let parts = token.components(separatedBy: "::")
+            #expect(parts.count == 2 && parts[1].count == 23, "\(made)")
+            let agent = [
+                "agent", "--server", "https://172.31.79.1:6443", "--token", token, "--node-name",
+                "worker", "--node-ip", "172.31.79.2",
+            ]
+            _ = try second.start(agent)
+            try await first.lists("worker")
+            try await second.stop()
+            let deleted = try await first.kubectl([
+                "-n", "kube-system", "delete", "secret", "bootstrap-token-\(parts[1].prefix(6))",
+            ])
+            #expect(deleted.status == 0, "\(deleted.output)")
+            try await second.start(agent).prints("401", within: .seconds(60))
+        }
+    }
+
     /// Until the Node is deleted, its name belongs to whoever has the password.
     @Test func aNodeNameBelongsToItsPassword() async throws {
         try await withStandIn { first, second in
@@ -222,6 +246,12 @@ private final class StandInMachine {
 
     func kubectl(_ words: [String]) async throws -> (status: Int32, output: String) {
         try await host.attempt([standInK3s, "kubectl", "--kubeconfig", kubeconfig] + words)
+    }
+
+    func makeToken(_ options: [String]) async throws -> String {
+        try await host.attempt(
+            [standInK3s, "token", "create", "--kubeconfig", kubeconfig] + options
+        ).output
     }
 
     func voters() async throws -> String {

@@ -202,7 +202,10 @@ extension MeshMachine {
     /// else is refused.
     fileprivate func meetDamage(of name: String, cutTo count: Int) async throws {
         let path = "\(state)/\(name)"
-        guard name == "founding" || name == "ledger" && count > 1 else {
+        let votes = [
+            "founding": "never votes again", "leases": "decides about leases no more",
+        ]
+        guard votes[name] != nil || name == "ledger" && count > 1 else {
             try await expectRefusal(["--interface", "none"], code: 1, mentions: [path, "damaged"])
             return
         }
@@ -210,11 +213,11 @@ extension MeshMachine {
         let process = try await up(["--interface", "none"])
         process.send(SIGTERM)
         #expect(try await process.end(within: .seconds(20)) == 0)
-        let word = name == "founding" ? "never votes again" : "cut off"
+        let word = votes[name] ?? "cut off"
         #expect(process.output.contains(word), "\(name) cut to \(count): \(process.output)")
         let after = try snapshot()
         #expect(after?["identity"] == damaged?["identity"])
-        if name == "founding" {
+        if votes[name] != nil {
             #expect(after?[name] == damaged?[name], "evidence was overwritten")
         }
     }

@@ -37,6 +37,21 @@ final class CrashingDisk: FileSystem, @unchecked Sendable {
         case none, all
         /// Any subset; a write survives by sectors of 512 bytes.
         case some(seed: UInt64)
+        /// Everything but the last write, of which a beginning survives, with or without the file's
+        /// new length.
+        case torn(bytes: Int, length: Bool)
+        /// Everything but the last write, of which those sectors survive whose bit is set.
+        case sectors(mask: UInt, length: Bool)
+    }
+
+    /// What a broken disk says it did, and did not.
+    enum Lie {
+        /// A write that never happens.
+        case lost(step: Int)
+        /// A write that lands so many bytes from its place; what is before the beginning is lost.
+        case misplaced(step: Int, by: Int)
+        /// A write that lands in another file, at the same offset.
+        case elsewhere(step: Int, path: String)
     }
 
     private(set) var inodes: [Inode] = []
@@ -51,6 +66,9 @@ final class CrashingDisk: FileSystem, @unchecked Sendable {
     private(set) var isOff = false
     var stopAt: Int?
     var failAt: Int?
+    var lie: Lie?
+    /// What is read first is wrong from this byte on, once.
+    var misreadsFrom: Int?
     var durable = true
 
     let effectiveUser: UInt32 = 0
@@ -102,13 +120,23 @@ final class CrashingDisk: FileSystem, @unchecked Sendable {
         return next
     }
 
+    /// The last write that no synchronize has covered, of the file that was made last.
+    var lastPendingWrite: (offset: Int, count: Int)? {
+        for inode in inodes.reversed() {
+            if case .write(let offset, let bytes)? = inode.pending.last {
+                return (offset, bytes.count)
+            }
+        }
+        return nil
+    }
+
     func afterPowerCut(_ survival: Survival) -> CrashingDisk {
         var random = CoinFlips(state: 0)
         if case .some(let seed) = survival { random = CoinFlips(state: seed) }
         func survives() -> Bool {
             switch survival {
             case .none: false
-            case .all: true
+            case .all, .torn, .sectors: true
             case .some: random.next()
             }
         }
@@ -119,19 +147,46 @@ final class CrashingDisk: FileSystem, @unchecked Sendable {
         next.names = next.durableNames
         for inode in inodes {
             var bytes = inode.durable
-            for edit in inode.pending {
-                guard case .write(let offset, let data) = edit, case .some = survival else {
+            for (index, edit) in inode.pending.enumerated() {
+                guard case .write(let offset, let data) = edit else {
                     if survives() { CrashingDisk.apply(edit, to: &bytes) }
                     continue
                 }
-                for start in stride(from: 0, to: data.count, by: 512) where survives() {
-                    let sector = Array(data[start..<min(start + 512, data.count)])
-                    CrashingDisk.apply(.write(offset: offset + start, bytes: sector), to: &bytes)
+                let isLast = index == inode.pending.count - 1
+                let pieces = CrashingDisk.pieces(of: data, at: offset)
+                switch survival {
+                case .torn(bytes: let count, length: let keepsLength) where isLast:
+                    let end = keepsLength ? offset + data.count : offset + min(count, data.count)
+                    CrashingDisk.apply(
+                        .write(offset: offset, bytes: Array(data.prefix(count))), to: &bytes)
+                    CrashingDisk.apply(.write(offset: end, bytes: []), to: &bytes)
+                case .sectors(mask: let mask, length: let keepsLength) where isLast:
+                    for (number, piece) in pieces.enumerated() where mask >> number & 1 == 1 {
+                        CrashingDisk.apply(piece, to: &bytes)
+                    }
+                    let end = keepsLength ? offset + data.count : 0
+                    CrashingDisk.apply(.write(offset: end, bytes: []), to: &bytes)
+                case .some:
+                    for piece in pieces where survives() { CrashingDisk.apply(piece, to: &bytes) }
+                case .none, .all, .torn, .sectors:
+                    if survives() { CrashingDisk.apply(edit, to: &bytes) }
                 }
             }
             next.inodes.append(Inode(current: bytes, durable: bytes))
         }
         return next
+    }
+
+    /// The sectors of the disk that a write touches.
+    private static func pieces(of data: [UInt8], at offset: Int) -> [Edit] {
+        var pieces: [Edit] = []
+        var start = 0
+        while start < data.count {
+            let end = min(data.count, start + 512 - (offset + start) % 512)
+            pieces.append(.write(offset: offset + start, bytes: Array(data[start..<end])))
+            start = end
+        }
+        return pieces
     }
 
     // MARK: Steps
@@ -239,18 +294,40 @@ extension CrashingDisk {
 
     func read(_ handle: FileHandle, at offset: Int, count: Int) throws(FileSystemError) -> [UInt8] {
         guard !isOff else { throw error(.read) }
-        return Array(inodes[inode(handle)].current.dropFirst(offset).prefix(count))
+        var bytes = Array(inodes[inode(handle)].current.dropFirst(offset).prefix(count))
+        if let first = misreadsFrom, bytes.count > first {
+            for index in first..<bytes.count { bytes[index] ^= 0x5A }
+            misreadsFrom = nil
+        }
+        return bytes
     }
 
     func write(_ bytes: [UInt8], to handle: FileHandle, at offset: Int) throws(FileSystemError) {
         guard !isOff else { throw error(.write) }
+        let number = steps
         switch step() {
-        case .done: change(inode(handle), .write(offset: offset, bytes: bytes))
+        case .done: place(bytes, in: inode(handle), at: offset, step: number)
         case .cut, .failed:
             // An interrupted write has written a part.
             let part = Array(bytes.prefix(bytes.count / 2))
             change(inode(handle), .write(offset: offset, bytes: part))
             throw error(.write, code: 28)
+        }
+    }
+
+    /// Where the write goes that is this step.
+    private func place(_ bytes: [UInt8], in inode: Int, at offset: Int, step: Int) {
+        switch lie {
+        case .lost(step: step): break
+        case .misplaced(step: step, by: let distance):
+            let lost = max(0, -(offset + distance))
+            change(
+                inode,
+                .write(offset: max(0, offset + distance), bytes: Array(bytes.dropFirst(lost))))
+        case .elsewhere(step: step, path: let path):
+            if let other = names[path] { change(other, .write(offset: offset, bytes: bytes)) }
+        case .lost, .misplaced, .elsewhere, nil:
+            change(inode, .write(offset: offset, bytes: bytes))
         }
     }
 

@@ -56,10 +56,14 @@ uint64_t cprocess_start_time(pid_t pid);
 // A descriptor that becomes readable when the process ends, or -errno.
 int cprocess_watch(pid_t pid);
 
+enum { CPROCESS_ENDED = 'E', CPROCESS_LOST = 'L' };
+
 // Starts argv[0] (searched in PATH) as work under a lease: it is killed with its process group when
 // `deadline` (nanoseconds of CLOCK_BOOTTIME) passes, or when this process dies. `control` is the
 // keeper's end of a stream: 'D' and eight little-endian bytes move the deadline, 'T' terminates
-// and 'K' kills. Returns the keeper's process id, which ends with the job's exit code, or -errno.
+// and 'K' kills. The last thing that the keeper writes there is CPROCESS_ENDED, or CPROCESS_LOST
+// when it signalled the job because the deadline was near or over. Returns the keeper's process id,
+// which ends with the job's exit code, or -errno.
 pid_t cprocess_start_job(
     char *const argv[], char *const envp[], int control, uint64_t deadline);
 

@@ -46,6 +46,11 @@ package struct LogWords {
         return bytes
     }
 
+    /// Bytes at the end of a line that may lack them.
+    mutating func lastBytes() throws(LogProblem) -> [UInt8] {
+        words.isEmpty ? [] : try bytes()
+    }
+
     /// `nil` for the word `-`.
     mutating func optional<Value>(
         _ read: (inout LogWords) throws(LogProblem) -> Value
@@ -139,6 +144,8 @@ func quoted(_ text: String) -> String {
 
 func word(_ bytes: some Collection<UInt8>) -> String { "x" + bytes.hex }
 func word(_ bytes: Bytes32) -> String { word(bytes.bytes) }
+/// A further word for certified facts, if there are any.
+func factsWord(_ facts: [UInt8]) -> String { facts.isEmpty ? "" : " " + word(facts) }
 func word(_ flag: Bool) -> String { flag ? "1" : "0" }
 func word(_ address: IPAddress?) -> String { address.map { "\($0)" } ?? "-" }
 

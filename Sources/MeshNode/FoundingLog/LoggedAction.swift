@@ -30,7 +30,7 @@ extension ClusterAction {
             "send \(node) "
                 + digest((try? JoinMessage(decoding: bytes))?.withoutSecrets.encoded ?? bytes)
         case .publish(let key, let value): "publish \(quoted(key)) \(digest(value))"
-        case .foundingReady(let caHash): "founding-ready \(word(caHash))"
+        case .foundingReady(let caHash, let facts): "founding-ready \(word(caHash))\(facts.word)"
         case .foundingFailed(let reason): "founding-failed \(quoted(reason))"
         case .alarm(let text): "alarm \(quoted(text))"
         case .dropped(let reason): "dropped \(reason.rawValue)"
@@ -71,6 +71,6 @@ extension HostIdentity {
 extension GrantDelivery {
     /// The grant itself is sealed, and by its length only.
     fileprivate var logText: String {
-        "\(identity.logText) \(word(nonce)) \(sealed.count) \(cluster.text)"
+        "\(identity.logText) \(word(nonce)) \(sealed.count) \(cluster.text)\(facts.word)"
     }
 }

@@ -43,7 +43,8 @@ extension FoundingInput {
         case .reset(let bytes): "reset \(word(bytes))"
         case .voterSeen(let voter): "voter-seen \(voter)"
         case .reachable(let nodes): "reachable \(words(nodes) { "\($0)" })"
-        case .datastoreReady(let caHash): "datastore-ready \(word(caHash))"
+        case .datastoreReady(let caHash, let facts):
+            "datastore-ready \(word(caHash))\(factsWord(facts))"
         case .datastoreFailed(let reason): "datastore-failed \(quoted(reason))"
         case .datastoreFenced: "datastore-fenced"
         case .operatorInit: "operator-init"
@@ -63,7 +64,11 @@ extension FoundingInput {
         case "voter-seen": self = .voterSeen(try words.node())
         case "reachable":
             self = .reachable(try words.list { words throws(LogProblem) in try words.node() })
-        case "datastore-ready": self = .datastoreReady(caHash: try words.bytes32())
+        case "datastore-ready":
+            let caHash = try words.bytes32()
+            let facts = try words.lastBytes()
+            guard facts.count <= Outcome.factsLimit else { throw LogProblem() }
+            self = .datastoreReady(caHash: caHash, facts: facts)
         case "datastore-failed": self = .datastoreFailed(reason: try words.text())
         case "datastore-fenced": self = .datastoreFenced
         case "operator-init": self = .operatorInit

@@ -6,7 +6,7 @@ extension HostReport {
     var text: String {
         switch self {
         case .inspected(let datastore): "inspected \(datastore.text)"
-        case .founded(let cluster): "founded \(cluster.text)"
+        case .founded(let cluster, let facts): "founded \(cluster.text)\(facts.word)"
         case .foundingFailed(let generation, let reason):
             "founding-failed \(generation) \(quoted(reason))"
         case .asideSet: "aside-set"
@@ -35,7 +35,10 @@ extension HostReport {
     init(_ words: inout LogWords) throws(LogProblem) {
         switch try words.word() {
         case "inspected": self = .inspected(try LocalDatastore(&words))
-        case "founded": self = .founded(try ClusterIdentity(&words))
+        case "founded":
+            self = .founded(
+                try ClusterIdentity(&words),
+                facts: GenesisFacts(certified: try words.lastBytes()))
         case "founding-failed":
             self = .foundingFailed(generation: try words.number(), reason: try words.text())
         case "aside-set": self = .asideSet
@@ -78,6 +81,11 @@ extension ClusterIdentity {
     init(_ words: inout LogWords) throws(LogProblem) {
         self.init(generation: try words.number(), caHash: try words.bytes32())
     }
+}
+
+extension GenesisFacts {
+    /// Behind a space; nothing where there are none, as in logs of releases without them.
+    var word: String { factsWord(encoded) }
 }
 
 extension LocalDatastore {

@@ -38,6 +38,8 @@ package struct FoundingCourse: Sendable {
     package var duplication = 0.0
     /// Of messages that take seconds, so that others overtake them.
     package var slowness = 0.0
+    /// Paths on which everything waits for a while and then comes at once.
+    package var clogs: [Clog] = []
     /// Chance that a machine dies in the middle of a list of actions.
     package var crashMidway = 0.0
     package var hostFailure = 0.0
@@ -56,6 +58,14 @@ package struct FoundingCourse: Sendable {
 
     package init(policy: GenesisPolicy) {
         self.policy = policy
+    }
+
+    package struct Clog: Hashable, Sendable {
+        /// Of machines.
+        package var from: Int
+        package var to: Int
+        /// Milliseconds of true time.
+        package var span: Range<Int>
     }
 
     /// L is 8 s instead of 600 s, and the rest in proportion, so that a takeover, which waits for
@@ -118,7 +128,23 @@ package struct FoundingCourse: Sendable {
         course.hostFailure = dice.number(0...0.3)
         course.troubled = dice.pause(15_000...50_000)
         if dice.chance(0.3) { course.makeStormy() }
+        course.clogPaths(seed)
         return course
+    }
+
+    /// Dice of its own, so that a seed without clogs tells the story that it told before.
+    private mutating func clogPaths(_ seed: UInt64) {
+        var dice = Dice(seed ^ 0x12F)
+        guard dice.chance(0.25) else { return }
+        let machines = policy.voterLimit + growth + excess
+        for _ in 0..<dice.pick(1..<12) {
+            let begin = dice.span(0...40_000)
+            clogs.append(
+                Clog(
+                    from: dice.pick(0..<machines), to: dice.pick(0..<machines),
+                    span: begin..<begin + dice.span(200...5_000)))
+        }
+        duplication = max(duplication, dice.number(0...0.5))
     }
 
     /// Crashes and cuts all the time.

@@ -116,9 +116,12 @@ extension FoundingWorld {
             case .host(let command): effects.append(.host(command))
             case .send(let peer, let bytes): effects.append(.send(peer, .cluster, bytes))
             case .publish(let key, let value): effects.append(.publish(key, value))
-            case .foundingReady(let caHash):
+            case .foundingReady(let caHash, let facts):
                 apply(
-                    { $0.datastoreReady(caHash: caHash, at: $1, random: &$2, into: &$3) },
+                    {
+                        $0.datastoreReady(
+                            caHash: caHash, facts: facts.encoded, at: $1, random: &$2, into: &$3)
+                    },
                     to: machine, into: &effects)
             case .foundingFailed(let reason):
                 apply(

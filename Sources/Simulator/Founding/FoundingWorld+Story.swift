@@ -54,7 +54,8 @@ extension FoundingWorld {
             ("with growth tokens", course.growth), ("too many", course.excess),
             ("lost disks", course.diskLosses), ("rollbacks", course.rollbacks),
             ("clones", course.clones), ("torn records", course.amnesias),
-            ("crashes", course.crashes), ("cuts", course.cuts), ("sleeps", course.sleeps),
+            ("crashes", course.crashes), ("cuts", course.cuts), ("clogs", course.clogs.count),
+            ("sleeps", course.sleeps),
             ("wall clock jumps", course.wallJumps), ("takeovers", course.takeovers),
             ("inits", course.inits), ("resets", course.resets),
         ] where count > 0 {

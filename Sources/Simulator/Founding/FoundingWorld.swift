@@ -228,12 +228,23 @@ package final class FoundingWorld {
         let (loss, duplication, slowness) =
             isHealing ? (0, 0, 0) : (course.loss, course.duplication, course.slowness)
         guard canSend(sender, to: target), !dice.chance(loss) else { return }
+        let isClear = isHealing || course.clogs.isEmpty
+        let clogged = isClear ? .zero : wait(from: sender, to: target)
         for _ in 0..<(dice.chance(duplication) ? 2 : 1) {
             let delay = dice.chance(slowness) ? dice.pause(500...6_000) : dice.pause(1...120)
             add(
                 .deliver(
                     machine: target.index, number: number, from: sender.number, wire, bytes),
-                after: delay)
+                after: clogged + delay)
         }
+    }
+
+    /// How long the path between two machines stays clogged.
+    private func wait(from sender: FoundingMachine, to target: FoundingMachine) -> Duration {
+        let time = Int((now - .zero) / .milliseconds(1))
+        let ends = course.clogs.filter {
+            $0.from == sender.index && $0.to == target.index && $0.span.contains(time)
+        }
+        return .milliseconds(Int64((ends.map(\.span.upperBound).max() ?? time) - time))
     }
 }

@@ -36,7 +36,7 @@ let settings = ClusterExecutor.Settings(
     clusterToken: "probe")
 let started = ClusterExecutor(settings: settings) { report in
     switch report {
-    case .founded(let cluster):
+    case .founded(let cluster, _):
         guard releases else { return say("founded") }
         executor?.execute(.release(cluster))
         // Commands run in order: the answer to this one means that the release is done.

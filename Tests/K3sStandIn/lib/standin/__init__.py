@@ -21,6 +21,9 @@ def main(words):
         elif verb == "kubectl":
             from .kubectl import run
             return run(rest)
+        elif verb == "token":
+            from .tokens import run
+            return run(rest)
         elif verb == "etcd-snapshot":
             return snapshot(rest)
         else:

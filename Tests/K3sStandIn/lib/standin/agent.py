@@ -18,7 +18,8 @@ class Agent:
             self.token = Token("server:" + self.server.server_token)
         else:
             self.token = Token(self.options.secret("token"), "node")
-        self.token.user = "node"
+        if not self.token.is_bootstrap:
+            self.token.user = "node"
         servers = [self.url.split("//")[1].rsplit(":", 1)[0]]
         balancer = LoadBalancer(servers, self.root + "/etc/k3s-agent-load-balancer.json")
         if not self.server:
@@ -40,9 +41,12 @@ class Agent:
         remote = Remote("https://127.0.0.1:6444", ca, certificate=(
             self.root + "/kubelet.crt", self.root + "/kubelet.key"), limit=5)
         node = Remote("https://127.0.0.1:6444", ca, self.token.header, limit=5)
+        # A kubelet registers once; a Node that is deleted then stays deleted until the next start.
+        path = "/api/v1/nodes/" + self.options.node_name
         while True:
             try:
-                remote.need("PUT", "/api/v1/nodes/" + self.options.node_name, self.node())
+                remote.need("PUT", path, self.node())
+                path = path.split("?")[0] + "?heartbeat"
                 balancer.learn(json.loads(node.need("GET", "/v1-k3s/apiservers")))
             except Failure as failure:
                 say(str(failure))

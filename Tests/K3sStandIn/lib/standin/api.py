@@ -88,7 +88,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 return "server", ["k3s:server"]
             if name == "node" and password in (k3s.server_token, k3s.agent_token):
                 return "node", ["k3s:agent"]
+        if header.startswith("Bearer ") and self.bootstraps(*header[7:].partition(".")[::2]):
+            return "system:bootstrap", ["system:bootstrappers"]
         return "", []
+
+    def bootstraps(self, name, secret):
+        """Whether a bootstrap token is there and valid."""
+        store = self.server.k3s.store
+        kept = store and store.get(SECRETS + "bootstrap-token-" + name)
+        if not kept:
+            return False
+        data = {key: base64.b64decode(value).decode()
+                for key, value in json.loads(kept)["data"].items()}
+        return secret == data["token-secret"] and time.time() < float(
+            data.get("expiration", "inf"))
 
     def do_GET(self):
         self.route("GET")
@@ -121,7 +134,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if not groups:
             return self.status(401, "Unauthorized")
         is_server, is_admin = "k3s:server" in groups, "system:masters" in groups
-        is_agent = is_server or "k3s:agent" in groups
+        is_agent = is_server or "k3s:agent" in groups or "system:bootstrappers" in groups
         if path == "/v1-k3s/readyz" and is_agent:
             return self.answer(200, "ok", "text/plain") if k3s.is_ready else self.status(
                 503, "starting")
@@ -203,6 +216,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def register(self, store, name, known):
         item = self.body()
         old = json.loads(known) if known else None
+        if old is None and self.path.endswith("?heartbeat"):
+            return self.status(404, "nodes \"%s\" not found" % name)
         item["metadata"]["uid"] = old["metadata"]["uid"] if old else os.urandom(16).hex()
         item["heartbeat"] = time.time()
         store.put(NODES + name, json.dumps(item))
@@ -216,7 +231,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         store.delete(SECRETS + name + ".node-password.k3s")
 
     def shown(self, kind, name, value):
-        if kind == "Secret":
+        if kind == "Secret" and not value.startswith("{"):
             return {"kind": kind, "apiVersion": "v1", "metadata": {
                 "name": name, "namespace": "kube-system"}, "data": {"hash": value}}
         item = json.loads(value)

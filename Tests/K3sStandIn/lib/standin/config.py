@@ -7,7 +7,7 @@ CRITICAL = [
     "cluster-cidr", "service-cidr", "cluster-dns", "cluster-domain", "flannel-backend",
     "flannel-external-ip", "flannel-ipv6-masq", "egress-selector-mode", "embedded-registry",
     "secrets-encryption", "secrets-encryption-provider", "disable-cloud-controller",
-    "disable-helm-controller", "disable-network-policy",
+    "disable-helm-controller", "disable-network-policy", "disable=servicelb",
 ]
 FLAGS = {"cluster-init", "cluster-reset", "disable-agent", "secrets-encryption",
          "disable-network-policy", "disable-cloud-controller", "disable-helm-controller",
@@ -156,7 +156,10 @@ class Options:
         return addresses[0] if addresses else "127.0.0.1"
 
     def critical(self):
-        return {key: self.values[key] for key in CRITICAL if key in self.values}
+        found = {key: self.values[key] for key in CRITICAL if key in self.values}
+        if "servicelb" in self.list("disable"):
+            found["disable=servicelb"] = "true"
+        return found
 
 
 def interface_address(name):

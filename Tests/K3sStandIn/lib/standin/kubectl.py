@@ -8,7 +8,8 @@ from .config import Failure, yaml
 def run(words):
     options, plain, index = {}, [], 0
     with_value = {"--kubeconfig", "-n", "--namespace", "-o", "--output", "--raw",
-                  "--request-timeout", "--from-literal", "--timeout"}
+                  "--request-timeout", "--from-literal", "--timeout", "--field-selector",
+                  "--server"}
     while index < len(words):
         name, equals, value = words[index].partition("=")
         if name in with_value:
@@ -24,14 +25,14 @@ def run(words):
     path = options.get("--kubeconfig") or os.environ.get(
         "KUBECONFIG", "/etc/rancher/k3s/k3s.yaml")
     limit = float(options.get("--request-timeout", "10s").rstrip("s"))
-    remote = connect(path, limit)
+    remote = connect(path, limit, options.get("--server"))
     verb, plain = plain[0] if plain else "", plain[1:]
     output = options.get("-o") or options.get("--output")
     try:
         if verb == "get" and "--raw" in options:
             print(remote.need("GET", options["--raw"]).decode())
         elif verb == "get":
-            get(remote, plain, output)
+            get(remote, plain, output, options.get("--field-selector"))
         elif verb == "delete":
             remote.need("DELETE", place(plain[0], plain[1]))
             print('%s "%s" deleted' % (plain[0], plain[1]))
@@ -47,6 +48,10 @@ def run(words):
     except Failure as failure:
         if "not found" in str(failure) and options.get("--ignore-not-found", "false") != "false":
             return 0
+        if " 401: " in str(failure):
+            failure = "error: You must be logged in to the server (Unauthorized)"
+            print(failure, file=sys.stderr)
+            return 1
         print("Error from server: %s" % failure, file=sys.stderr)
         return 1
     return 0
@@ -59,8 +64,11 @@ def place(kind, name=None):
     return base + "/" + name if name else base
 
 
-def get(remote, plain, output):
+def get(remote, plain, output, selector=None):
     data = json.loads(remote.need("GET", place(*plain[:2])))
+    if selector and "items" in data:
+        field, _, value = selector.partition("=")
+        data["items"] = [item for item in data["items"] if item.get(field) == value]
     if output == "json":
         print(json.dumps(data))
         return
@@ -91,7 +99,7 @@ def cell(item, path):
     return ",".join(str(value) for value in values if value is not None) or "<none>"
 
 
-def connect(path, limit):
+def connect(path, limit, server=None):
     try:
         with open(path) as file:
             text = file.read()
@@ -99,6 +107,11 @@ def connect(path, limit):
         raise Failure("error loading config file: %s" % error)
     fields = dict(
         line.strip().split(": ", 1) for line in text.splitlines() if ": " in line)
+    if server:
+        fields["server"] = server
+    if "token" in fields:
+        with open(fields["certificate-authority"]) as file:
+            return Remote(fields["server"], file.read(), "Bearer " + fields["token"], limit=limit)
     scratch = tempfile.mkdtemp()
     try:
         for name in ("certificate", "key"):

@@ -1,5 +1,5 @@
 """Certificate authorities, certificates and tokens."""
-import base64, hashlib, hmac, json, os, subprocess, tempfile
+import base64, hashlib, hmac, json, os, re, subprocess, tempfile
 
 from .config import Failure
 
@@ -105,7 +105,8 @@ def ca_hash(pem):
 
 
 class Token:
-    """`K10<hash>::<user>:<password>`, `<user>:<password>` or a bare password."""
+    """`K10<hash>::<user>:<password>`, `<user>:<password>` or a bare password; in the place of user and
+    password also a bootstrap token."""
 
     def __init__(self, text, user="server"):
         self.hash = ""
@@ -115,6 +116,7 @@ class Token:
                 raise Failure("invalid token format")
             self.hash, text = head, rest
         self.user, colon, self.password = text.partition(":")
+        self.is_bootstrap = re.fullmatch(r"[a-z0-9]{6}\.[a-z0-9]{16}", text) is not None
         if not colon:
             self.user, self.password = user, text
         if not self.password:
@@ -122,5 +124,7 @@ class Token:
 
     @property
     def header(self):
+        if self.is_bootstrap:
+            return "Bearer " + self.password
         pair = "%s:%s" % (self.user, self.password)
         return "Basic " + base64.b64encode(pair.encode()).decode()
