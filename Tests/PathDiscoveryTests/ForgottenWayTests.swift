@@ -199,7 +199,11 @@ private struct Circle {
     }
     circle.run(.seconds(30))
     circle.forget()
-    circle.cuts = [[0, 1], [1, 2], [1, 3]]
+    let nearest = circle.finders[0].availableRelays(at: circle.now)
+    circle.cuts = [[0, 1]]
+    for relay in 2...4 where nearest.filter({ $0 != circle.node(1) }).last != circle.node(relay) {
+        circle.cuts.insert([1, relay])
+    }
     let begin = circle.now
     circle.finders[0].want(circle.node(1), candidates: [], at: circle.now)
     circle.run(.seconds(20)) { $0.selected.contains { $0.1 == 0 && $0.2.isRelayed } }
