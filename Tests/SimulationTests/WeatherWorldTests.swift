@@ -125,6 +125,9 @@ private func worldOfThree(
         "measured: router anew (\(renumbering), \(routersAcceptInput)), median \(times[6]), worst \(times[11])"
     )
     #expect(times[11] < .seconds(15), "\(times)")
+    // Whoever is called opens for the caller also where its own way seems to be well: without that it
+    // takes a second longer.
+    #expect(times[6] < .milliseconds(1_400), "\(times)")
 }
 
 /// Both ends talk ten times a second when a router starts anew. Packets flow again in both directions
