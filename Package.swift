@@ -146,9 +146,12 @@ let package = Package(
         .target(
             name: "PathsFuzzing", dependencies: values + ["PathDiscovery"],
             path: "Tests/FuzzTests/Paths", swiftSettings: settings),
+        .target(
+            name: "MembersFuzzing", dependencies: values + cores + ["MeshNode", "Simulator"],
+            path: "Tests/FuzzTests/Members", swiftSettings: settings),
         tests(
-            "FuzzTests", ["NamesFuzzing", "DHTFuzzing", "PathsFuzzing"],
-            exclude: ["Names", "DHT", "Paths", "Corpus"]),
+            "FuzzTests", ["NamesFuzzing", "DHTFuzzing", "PathsFuzzing", "MembersFuzzing"],
+            exclude: ["Names", "DHT", "Paths", "Members", "Corpus"]),
         tests("MembershipTests", values + ["Membership"]),
         tests("LedgerTests", values + ["Ledger"]),
         tests("ScaleTests", values + ["Ledger", "Membership"]),

@@ -136,6 +136,8 @@ package struct PeerModel: Codable, Hashable, Sendable {
     package var pathReason: String?
     /// Every way that answers, as `address:port` or `relayed`, with its round trip.
     package var ways: [WayModel]?
+    /// Where it may be and does not answer, as `address:port`.
+    package var candidates: [String]?
     /// The packet cipher, such as `chacha20-poly1305`.
     package var suite: String?
 

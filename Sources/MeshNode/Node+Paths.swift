@@ -86,6 +86,14 @@ extension Node {
         runPaths(at: now, into: &actions)
     }
 
+    /// Others see this machine elsewhere, and what led to them may lead nowhere now.
+    mutating func waysOutChanged(at now: Now, into actions: inout [NodeAction]) {
+        actions.append(.log(.info, "packets leave this machine by another way"))
+        var results: [PathAction] = []
+        paths.waysOutChanged(at: now.boot, random: &random, into: &results)
+        carryOut(results, at: now, into: &actions)
+    }
+
     /// Tells the paths when data last passed.
     mutating func noteActivity() {
         for (node, member) in members where member.sending != nil {

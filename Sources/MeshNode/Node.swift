@@ -184,6 +184,8 @@ package struct Node {
             addDHTBootstrap(addresses, at: now, into: &actions)
         case .carrier(let report):
             carrierReported(report, at: now, into: &actions)
+        case .waysOutChanged:
+            waysOutChanged(at: now, into: &actions)
         case .gatewayChanged(let link):
             gatewayChanged(link, at: now, into: &actions)
         case .gateway(let report):

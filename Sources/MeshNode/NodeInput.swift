@@ -28,7 +28,9 @@ package enum NodeInput: Sendable {
     case dhtBootstrap([SocketAddress])
     /// A stream or another UDP port came or went.
     case carrier(CarrierReport)
-    /// The way out of this machine, at start and whenever it changed.
+    /// Packets leave this machine by another default route, though its addresses are the same.
+    case waysOutChanged
+    /// Who may map ports, at start and whenever it changed.
     case gatewayChanged(GatewayLink?)
     case gateway(GatewayReport)
     /// A datastore command came to an end.

@@ -127,6 +127,13 @@ extension PathFinder {
     ) {
         guard local != localAddresses else { return }
         localAddresses = local
+        waysOutChanged(at: now, random: &random, into: &actions)
+    }
+
+    /// Packets leave this machine elsewhere: every way is in doubt, and others see it elsewhere.
+    package mutating func waysOutChanged(
+        at now: BootInstant, random: inout SeededGenerator, into actions: inout [PathAction]
+    ) {
         observations = []
         doubtEverything(at: now, random: &random, into: &actions)
     }
@@ -301,8 +308,9 @@ extension PathFinder {
         case .relayOpened(let other, let channel):
             relayOpened(
                 by: node, to: other, channel, at: now, random: &random, into: &actions)
-        case .relayRefused(let other):
-            peers[other]?.nextRelayRequest = now + .seconds(5)
+        case .relayRefused:
+            // The next ones have their turn soon anyway.
+            break
         case .birthday(let step, let address):
             receiveBirthday(
                 step, address, from: node, at: now, random: &random, into: &actions)

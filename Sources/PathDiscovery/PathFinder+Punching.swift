@@ -41,7 +41,17 @@ struct Punch {
     /// As openers and from here on also ports that a NAT may have given next. The opener comes
     /// before what the other end sends from there can spoil the entry.
     static let predictionStep = 4
-    static let predictions = 10
+    static let predictions = 8
+    /// The NAT may also have given the port before those that others saw, or between them.
+    static let neighbours = 4
+
+    /// By how much the guessed ports differ from one that others saw.
+    static func offsets(step: Int8) -> [Int] {
+        let stride = step == 0 ? 1 : Int(step)
+        let ahead = (1...predictions).map { $0 * stride }
+        let around = (1...neighbours).flatMap { [$0, -$0] }
+        return ahead + around.filter { !ahead.contains($0) }
+    }
 
     /// At once at most so many per node: knocking fills the tables of home routers.
     static let limit = 4
@@ -204,10 +214,10 @@ extension PathFinder {
             targets.append(address)
         }
         guard guessing else { return targets }
-        let stride = path.portStep == 0 ? 1 : Int(path.portStep)
+        let offsets = Punch.offsets(step: path.portStep)
         for base in path.candidates where base.ip.isIPv4 && !base.ip.isPrivate {
-            for offset in 1...Punch.predictions {
-                let port = Int(base.port) + offset * stride
+            for offset in offsets {
+                let port = Int(base.port) + offset
                 guard (1...65_535).contains(port) else { continue }
                 let guess = SocketAddress(ip: base.ip, port: UInt16(port))
                 if !targets.contains(guess) { targets.append(guess) }

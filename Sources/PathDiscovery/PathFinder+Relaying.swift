@@ -17,6 +17,8 @@ struct ChannelEnds: Hashable {
 extension PathFinder {
     private static let ownChannelLimit = 1_024
     private static let renewal = Duration.seconds(20)
+    /// 64 relays; where the nearest of them do not lead there, hardly any other will.
+    private static let earlyRequests = 32
 
     /// Members that carry datagrams and that this node reaches directly, the nearest first.
     package func availableRelays(at now: BootInstant) -> [NodeID] {
@@ -49,11 +51,14 @@ extension PathFinder {
         let hasLiveRelay = path.ways.contains { $0.key.isRelayed && $0.value.isLive(at: now) }
         let relays = relaysToAsk(for: node, at: now)
         guard !relays.isEmpty else { return }
+        // Each has its turn before the pauses become long.
+        let turns = (availableRelays(at: now).count + 1) / 2
+        let isEarly = path.relayRequests < min(max(5, turns), Self.earlyRequests)
         peers[node]?.relayRequests = hasLiveRelay ? 0 : path.relayRequests + 1
         peers[node]?.nextRelayRequest =
             now
             + (hasLiveRelay
-                ? Self.renewal : path.relayRequests < 5 ? .milliseconds(400) : .seconds(5))
+                ? Self.renewal : isEarly ? .milliseconds(400) : .seconds(5))
         for relay in relays {
             send(
                 ProbeMessage.openRelay(to: node).encode(), to: relay, random: &random,
@@ -209,7 +214,9 @@ extension PathFinder {
         }
         return PathReport(
             address: path.address.map { remote(of: $0) }, relay: relay, stream: stream,
-            reason: path.reason, ways: ways, isPunching: path.punch != nil,
+            reason: path.reason, ways: ways,
+            candidates: path.candidates.filter { path.ways[$0]?.isLive(at: now) != true },
+            isPunching: path.punch != nil,
             isGuessing: birthday?.peer == node,
             nextPunch: path.punch == nil && path.nextPunch > now ? path.nextPunch - now : nil)
     }
@@ -232,6 +239,8 @@ package struct PathReport: Hashable, Sendable {
     package let stream: StreamKind?
     package let reason: PathReason
     package let ways: [WayView]
+    /// Where the member may be, as others and itself say, and does not answer.
+    package let candidates: [SocketAddress]
     package let isPunching: Bool
     /// Whether many ports are tried now.
     package let isGuessing: Bool

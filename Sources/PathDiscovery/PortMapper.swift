@@ -1,38 +1,14 @@
 import MeshBase
 import NetAddress
 
-/// What a ``PortMapper`` wants done, in order.
-package enum PortMappingAction: Hashable, Sendable {
-    /// A datagram from the mapper's own port: to the gateway, or to a group on the gateway's link.
-    case send([UInt8], to: SocketAddress)
-    /// One TCP connection: send these bytes, read until the other end closes. Answered by
-    /// ``PortMapper/exchanged(_:answer:at:random:into:)``.
-    case exchange(UInt32, [UInt8], with: SocketAddress)
-    /// ``PortMapper/mapped`` changed.
-    case changed
-}
-
-/// How a gateway is asked.
-package enum PortMappingMethod: String, Hashable, Sendable, CaseIterable {
-    case pcp = "PCP"
-    case natPMP = "NAT-PMP"
-    case upnp = "UPnP"
-
-    fileprivate var next: PortMappingMethod? {
-        switch self {
-        case .pcp: .natPMP
-        case .natPMP: .upnp
-        case .upnp: nil
-        }
-    }
-}
-
 /// Asks the gateway to send what arrives at a port of its own to this machine's UDP port.
 ///
 ///     1. a gateway is known: PCP, and what does not answer is asked by NAT-PMP, then by UPnP
 ///     2. it answers: the mapping is renewed at half its lifetime, by what made it
-///     3. PCP and NAT-PMP tell the gateway's clock: asked now and then, and announced when it starts
-///     4. the clock started anew: the mapping is renewed at once; renewals fail: from the beginning
+///     3. PCP and NAT-PMP tell the gateway's clock: asked now and then, and announced when it starts;
+///        by UPnP it is asked whether the mapping stands
+///     4. the clock started anew, or the mapping is gone: it is renewed at once; renewals fail: from
+///        the beginning
 ///     5. the node leaves: the mapping is removed
 package struct PortMapper {
     /// The mapping that stands.
@@ -59,6 +35,8 @@ package struct PortMapper {
     private var nextExchange: UInt32 = 1
     /// Whether the present step renews what stands.
     private var isRenewing = false
+    /// Whether this gateway ever mapped a port: then it is away, not unwilling.
+    private var hasMapped = false
 
     /// RFC 6887 section 11.2.1 leaves it to the client; what others ask for, too.
     static let lifetime: UInt32 = 7_200
@@ -72,8 +50,11 @@ package struct PortMapper {
     /// Between two questions for the clock. Many gateways announce nothing when they start; 24 bytes
     /// on the own link are a small price for hours without a port.
     private static let pollInterval = Duration.seconds(15)
-    /// Between two attempts at a gateway that maps nothing.
+    /// The same by UPnP, which takes a TCP connection each time.
+    private static let inquiryInterval = Duration.seconds(60)
+    /// Between two attempts at a gateway that maps nothing, and at one that did.
     private static let rest = Duration.seconds(600)
+    private static let shortRest = Duration.seconds(60)
 
     package init(internalPort: UInt16, random: inout SeededGenerator) {
         self.internalPort = internalPort
@@ -99,6 +80,7 @@ package struct PortMapper {
         hash.mix(nextStep)
         hash.mix(UInt64(epoch?.value ?? 0))
         hash.mix(nextPoll)
+        hash.mix(hasMapped)
         hash.mix(UInt64(nextExchange))
         dialogue.fingerprint(into: &hash)
     }
@@ -113,6 +95,7 @@ package struct PortMapper {
         self.client = client
         epoch = nil
         nextPoll = nil
+        hasMapped = false
         forget(into: &actions)
         if gateway == nil || client == nil {
             nextStep = nil
@@ -221,11 +204,28 @@ package struct PortMapper {
     private mutating func poll(
         at now: BootInstant, into actions: inout [PortMappingAction]
     ) {
+        guard let method = epoch?.method else {
+            nextPoll = mapping == nil ? nil : now + Self.inquiryInterval
+            inquire(at: now, into: &actions)
+            return
+        }
         nextPoll = now + Self.pollInterval
-        guard attempts == 0, let method = epoch?.method, let gateway, let client else { return }
+        guard attempts == 0, let gateway, let client else { return }
         let question =
             method == .pcp ? PCP.announceRequest(client: client) : NATPMP.addressRequest
         actions.append(.send(question, to: SocketAddress(ip: gateway, port: PCP.port)))
+    }
+
+    /// Asks a UPnP gateway whether what it mapped stands.
+    private mutating func inquire(
+        at now: BootInstant, into actions: inout [PortMappingAction]
+    ) {
+        guard attempts == 0, let mapping, mapping.method == .upnp,
+            let (bytes, place) = dialogue.inquiry(of: mapping.external.port)
+        else { return }
+        attempts = 1
+        isRenewing = true
+        talk(bytes, with: place, at: now, into: &actions)
     }
 
     private mutating func talk(
@@ -252,7 +252,7 @@ package struct PortMapper {
             begin(next, at: now, into: &actions)
         } else {
             attempts = 0
-            nextStep = now + Self.rest
+            nextStep = now + (hasMapped ? Self.shortRest : Self.rest)
         }
     }
 
@@ -277,8 +277,10 @@ package struct PortMapper {
         mapping = Mapping(
             method: method, external: external, madeAt: now, expiresAt: now + span)
         isRenewing = false
+        hasMapped = true
         attempts = 0
         nextStep = now + span / 2
+        if method == .upnp, epoch == nil { nextPoll = now + Self.inquiryInterval }
         if isNew { actions.append(.changed) }
     }
 
@@ -397,6 +399,18 @@ package struct PortMapper {
         dialogue.exchange = nil
         guard let answer, let reply = UPnP.answer(answer) else {
             giveUp(at: now, into: &actions)
+            return
+        }
+        if dialogue.isInquiring {
+            dialogue.isInquiring = false
+            guard mapping != nil, !UPnP.names(client, in: reply) else {
+                // It stands, until it is due.
+                isRenewing = false
+                attempts = 0
+                nextStep = mapping.map { $0.madeAt + ($0.expiresAt - $0.madeAt) / 2 }
+                return
+            }
+            ask(at: now, into: &actions)
             return
         }
         let step = dialogue.advance(

@@ -5,7 +5,8 @@ import NetAddress
 ///
 ///     1. M-SEARCH, a datagram, is answered with the place of a description
 ///     2. the description, XML, names the place of a service's control
-///     3. AddPortMapping, GetExternalIPAddress and DeletePortMapping are SOAP calls there
+///     3. AddPortMapping, GetExternalIPAddress, GetSpecificPortMappingEntry and DeletePortMapping are
+///        SOAP calls there
 ///
 /// Gateways' texts are read only as far as needed: the values of a few elements, wherever they are.
 enum UPnP {
@@ -133,8 +134,16 @@ enum UPnP {
         ]
     }
 
-    static func delete(_ port: UInt16) -> [(String, String)] {
+    /// Names one mapping.
+    static func entry(_ port: UInt16) -> [(String, String)] {
         [("NewRemoteHost", ""), ("NewExternalPort", "\(port)"), ("NewProtocol", "UDP")]
+    }
+
+    /// Whether a gateway's answer about a mapping says that it leads to `client`.
+    static func names(_ client: IPAddress, in reply: (status: Int, body: String)) -> Bool {
+        reply.status == 200
+            && elements("NewInternalClient", in: reply.body).first.map { trimmed($0[...]) }
+                == "\(client)"
     }
 
     /// An HTTP answer: its status, and its body without chunks.

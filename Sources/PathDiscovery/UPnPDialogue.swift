@@ -6,6 +6,8 @@ struct UPnPDialogue {
     var description: UPnP.Place?
     /// The exchange whose answer is awaited.
     var exchange: UInt32?
+    /// Whether that answer tells if a mapping stands.
+    var isInquiring = false
     /// Also what NAT-PMP says before it maps.
     var externalAddress: IPAddress?
     private var control: (service: String, place: UPnP.Place)?
@@ -13,7 +15,6 @@ struct UPnPDialogue {
     private var isPermanent = false
     private var conflicts = 0
 
-    /// Half of it passes between two renewals, so a restarted gateway is noticed in half an hour.
     static let lease: UInt32 = 3_600
     static let searchTargets = [
         "urn:schemas-upnp-org:device:InternetGatewayDevice:2",
@@ -32,6 +33,7 @@ struct UPnPDialogue {
 
     func fingerprint(into hash: inout Fingerprint) {
         hash.mix(UInt64(exchange ?? 0))
+        hash.mix(isInquiring)
         hash.mix(externalAddress?.description ?? "-")
         hash.mix(control?.place.path ?? "-")
         hash.mix(UInt64(port))
@@ -93,10 +95,22 @@ struct UPnPDialogue {
         return (bytes, address)
     }
 
+    /// The call that asks whether a port is mapped.
+    mutating func inquiry(of port: UInt16) -> ([UInt8], SocketAddress)? {
+        guard let (service, place) = control else { return nil }
+        isInquiring = true
+        // The same arguments name an entry to look at and one to delete.
+        let arguments = UPnP.entry(port)
+        return (
+            UPnP.call("GetSpecificPortMappingEntry", arguments, service: service, at: place),
+            place.address
+        )
+    }
+
     func removal(of port: UInt16) -> ([UInt8], SocketAddress)? {
         guard let (service, place) = control else { return nil }
         return (
-            UPnP.call("DeletePortMapping", UPnP.delete(port), service: service, at: place),
+            UPnP.call("DeletePortMapping", UPnP.entry(port), service: service, at: place),
             place.address
         )
     }

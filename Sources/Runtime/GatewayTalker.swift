@@ -86,13 +86,11 @@ extension NetworkWatcher {
     /// The gateway that may map ports: of the IPv4 default route, if this machine has a private
     /// address on its link.
     func gateway(except overlay: String?) -> GatewayLink? {
-        guard let netlink = try? Netlink(), let route = try? netlink.defaultRoute() else {
-            return nil
-        }
+        let route = waysOut(except: overlay).first { $0.isIPv4 }
+        guard let route, let gateway = route.gateway else { return nil }
         let link = interfaces(except: overlay).first { $0.index == route.interface }
-        let own = link?.prefixes.firstIndex { $0.contains(route.gateway) }
+        let own = link?.prefixes.firstIndex { $0.contains(gateway) }
         guard let link, let own else { return nil }
-        return GatewayLink(
-            gateway: route.gateway, client: link.addresses[own], interface: link.index)
+        return GatewayLink(gateway: gateway, client: link.addresses[own], interface: link.index)
     }
 }

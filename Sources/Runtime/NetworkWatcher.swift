@@ -27,6 +27,13 @@ final class NetworkWatcher {
         }
     }
 
+    /// Where packets leave the machine when nothing else is said, at most one route of each family.
+    func waysOut(except overlay: String?) -> [DefaultRoute] {
+        guard let netlink = try? Netlink() else { return [] }
+        let own = overlay.flatMap { netlink.index(of: $0) }
+        return (try? netlink.defaultRoutes(except: own)) ?? []
+    }
+
     /// IPv4 blocks that the machine reaches by something else than its default route.
     static func localRoutes(except overlay: String?) -> [IPPrefix] {
         guard let netlink = try? Netlink(), let routes = try? netlink.routes() else { return [] }

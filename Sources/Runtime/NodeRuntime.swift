@@ -32,6 +32,8 @@ package actor NodeRuntime {
     private let executor: any HostExecuting
     private let carrier: SideCarrier
     let gatewayTalker: GatewayTalker?
+    /// `nil` before the first look.
+    private var waysOut: [DefaultRoute]?
     private let logger: Logger
     private var foundingLog: FoundingLogFile
     private var forwardingIsDirty = true
@@ -166,7 +168,9 @@ package actor NodeRuntime {
     private func networkChanged() {
         let changed = changes.drain()
         guard changed.isDisjoint(with: [.links, .addresses]) else { return refreshInterfaces() }
-        if changed.contains(.routes) { refreshGateway() }
+        guard changed.contains(.routes) else { return }
+        refreshGateway()
+        refreshWaysOut()
     }
 
     private func refreshInterfaces() {
@@ -174,6 +178,13 @@ package actor NodeRuntime {
         multicast?.join(interfaces)
         step(.interfaces(interfaces))
         refreshGateway()
+        refreshWaysOut()
+    }
+
+    private func refreshWaysOut() {
+        let found = changes.waysOut(except: interface?.name)
+        defer { waysOut = found }
+        if let waysOut, waysOut != found { step(.waysOutChanged) }
     }
 
     func step(_ input: NodeInput) {

@@ -3,6 +3,8 @@ import NetAddress
 
 /// What a NAT does, in the terms of RFC 4787: how it maps, and whom it lets in.
 package enum SimulatedNAT: String, Sendable, CaseIterable {
+    /// No mapping, address- and port-dependent filtering.
+    case firewall
     /// Endpoint-independent mapping and filtering.
     case fullCone
     /// Endpoint-independent mapping, address-dependent filtering.
@@ -11,9 +13,15 @@ package enum SimulatedNAT: String, Sendable, CaseIterable {
     case portRestricted
     /// Address- and port-dependent mapping and filtering.
     case symmetric
+    /// The same, with ports that count up.
+    case symmetricSequential
+    /// Two of the kind ``portRestricted``: one's own and the provider's.
+    case doubleNAT
+
+    var isSymmetric: Bool { self == .symmetric || self == .symmetricSequential }
 }
 
-/// The NAT in front of one machine.
+/// One router in front of one machine.
 struct NATBox {
     private struct Flow: Hashable {
         var inner: SocketAddress
@@ -41,11 +49,14 @@ struct NATBox {
     /// What Linux gives a flow that was answered, and one that was not.
     private static let memory = Duration.seconds(120)
     private static let shortMemory = Duration.seconds(30)
+    /// The port that the next flow gets where they count up.
+    private var nextPort: UInt16 = 40_000
 
     init(_ kind: SimulatedNAT, address: IPAddress, acceptsInput: Bool = false) {
         self.kind = kind
         self.address = address
-        self.acceptsInput = acceptsInput
+        // What a firewall refuses was never for itself.
+        self.acceptsInput = acceptsInput && kind != .firewall
     }
 
     /// Where a datagram from inside is seen to come from.
@@ -54,7 +65,7 @@ struct NATBox {
         random: inout SeededGenerator
     ) -> SocketAddress {
         // Linux maps every flow for itself, and to the same port if it can.
-        let isPerFlow = kind == .symmetric || acceptsInput
+        let isPerFlow = kind.isSymmetric || acceptsInput
         let flow = Flow(inner: inner, remote: isPerFlow ? remote : nil)
         let known = ports[flow].flatMap { isFresh($0, to: flow.remote, at: now) ? $0 : nil }
         let port = known ?? freePort(for: inner, to: remote, at: now, random: &random)
@@ -75,7 +86,8 @@ struct NATBox {
                 return switch kind {
                 case .fullCone: true
                 case .addressRestricted: contact.ip == remote.ip
-                case .portRestricted, .symmetric: contact == remote
+                case .firewall, .portRestricted, .symmetric, .symmetricSequential, .doubleNAT:
+                    contact == remote
                 }
             }
             if isLetIn {
@@ -112,18 +124,24 @@ struct NATBox {
     }
 
     /// The inner port if it is free and the NAT keeps ports, else one at random.
-    private func freePort(
+    private mutating func freePort(
         for inner: SocketAddress, to remote: SocketAddress, at now: BootInstant,
         random: inout SeededGenerator
     ) -> UInt16 {
+        if kind == .firewall { return inner.port }
         let owner = inners[inner.port]
         let isTaken = knocks[knock(inner.port, remote)].map { now - $0 < Self.shortMemory } ?? false
-        if kind != .symmetric, owner == nil || acceptsInput && owner == inner, !isTaken {
+        if !kind.isSymmetric, owner == nil || acceptsInput && owner == inner, !isTaken {
             return inner.port
         }
         var port: UInt16
         repeat {
-            port = UInt16(1_024 + random.next(upperBound: 64_000 as UInt64))
+            if kind == .symmetricSequential {
+                port = nextPort
+                nextPort = nextPort == .max ? 1_024 : nextPort + 1
+            } else {
+                port = UInt16(1_024 + random.next(upperBound: 64_000 as UInt64))
+            }
         } while inners[port] != nil
         return port
     }

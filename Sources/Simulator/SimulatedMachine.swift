@@ -15,7 +15,8 @@ final class SimulatedMachine {
     var usesDHT = false
     var address: SocketAddress
     var disk: SimulatedDisk
-    var nat: NATBox?
+    /// The routers in front of it, its own one first.
+    var routers: [NATBox] = []
     var doors = SimulatedDoors()
     var opensDoors = false
     var guessesPorts = false
@@ -61,7 +62,7 @@ final class SimulatedMachine {
     }
 
     /// Where others send to.
-    var outerAddress: IPAddress { nat?.address ?? address.ip }
+    var outerAddress: IPAddress { routers.last?.address ?? address.ip }
 
     var name: String { "n\(index)" }
     var isUp: Bool { node != nil }
@@ -73,9 +74,14 @@ final class SimulatedMachine {
     func settle(behind kind: SimulatedNAT?, acceptingInput acceptsInput: Bool) {
         let block = UInt32(index + 1) << 8
         let outside = IPAddress.v4(0x2D12_0002 + block)
-        nat = kind.map { NATBox($0, address: outside, acceptsInput: acceptsInput) }
-        address = SocketAddress(
-            ip: kind == nil ? outside : .v4(0xC0A8_0002 + block), port: 41_641)
+        routers = kind.map { [NATBox($0, address: outside, acceptsInput: acceptsInput)] } ?? []
+        if kind == .doubleNAT {
+            let between = IPAddress.v4(0x6440_0002 + block)
+            routers.insert(
+                NATBox(.portRestricted, address: between, acceptsInput: acceptsInput), at: 0)
+        }
+        let isPublic = kind == nil || kind == .firewall
+        address = SocketAddress(ip: isPublic ? outside : .v4(0xC0A8_0002 + block), port: 41_641)
         network = IPPrefix(address.ip, length: 24) ?? IPPrefix(host: address.ip)
     }
 

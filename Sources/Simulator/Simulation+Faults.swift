@@ -31,12 +31,16 @@ extension Simulation {
         tell("nothing passes between \(machines.sorted())")
     }
 
-    /// The router in front of a machine starts anew, and perhaps with another address.
+    /// The routers in front of a machine start anew, the outermost perhaps with another address.
     package func rebootRouter(of index: Int, renumbering: Bool) {
-        guard let address = machines[index].nat?.address else { return }
+        guard let outermost = machines[index].routers.indices.last else { return }
         addressesGiven += 1
-        machines[index].nat?.reboot(
-            address: renumbering ? .v4(0x2D13_0002 + addressesGiven << 8) : address)
+        for router in machines[index].routers.indices {
+            let address = machines[index].routers[router].address
+            machines[index].routers[router].reboot(
+                address: renumbering && router == outermost
+                    ? .v4(0x2D13_0002 + addressesGiven << 8) : address)
+        }
         tell("the router of \(machines[index].name) starts anew")
     }
 

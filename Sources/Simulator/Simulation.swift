@@ -323,10 +323,11 @@ package final class Simulation {
     private func outside(of machine: SimulatedMachine, to target: SocketAddress, door: UInt16?)
         -> SocketAddress
     {
-        let inner = SocketAddress(ip: machine.address.ip, port: door ?? machine.address.port)
-        guard var nat = machine.nat else { return inner }
-        let source = nat.outgoing(from: inner, to: target, at: now, random: &random)
-        machine.nat = nat
+        var source = SocketAddress(ip: machine.address.ip, port: door ?? machine.address.port)
+        for index in machine.routers.indices {
+            source = machine.routers[index].outgoing(
+                from: source, to: target, at: now, random: &random)
+        }
         return source
     }
 
@@ -334,10 +335,14 @@ package final class Simulation {
     private func innerPort(
         of machine: SimulatedMachine, at target: SocketAddress, from source: SocketAddress
     ) -> UInt16? {
-        guard var nat = machine.nat else { return target.port }
-        let inner = nat.incoming(to: target.port, from: source, at: now)
-        machine.nat = nat
-        return inner?.ip == machine.address.ip ? inner?.port : nil
+        var place = target
+        for index in machine.routers.indices.reversed() {
+            guard place.ip == machine.routers[index].address,
+                let inner = machine.routers[index].incoming(to: place.port, from: source, at: now)
+            else { return nil }
+            place = inner
+        }
+        return place.ip == machine.address.ip || machine.routers.isEmpty ? place.port : nil
     }
 
     private func transmitMulticast(

@@ -76,7 +76,9 @@ struct PathsSection: DoctorSection {
     private func peer(_ peer: PeerModel) -> DoctorFinding {
         let name = peer.hostname ?? shortID(peer.id)
         let speed = peer.rttMs.map { ", \(rounded($0, 1)) ms" } ?? ""
-        let others = (peer.ways ?? []).filter { $0.address != peer.endpoint }
+        var others = peer.ways ?? []
+        let used = others.firstIndex { $0.address == peer.endpoint ?? "relayed" }
+        if let used { others.remove(at: used) }
         let rest =
             others.isEmpty ? "" : "; also " + others.map { $0.address }.joined(separator: ", ")
         let why = peer.pathReason.map { " (\($0))" } ?? ""
@@ -88,7 +90,11 @@ struct PathsSection: DoctorSection {
             return finding(
                 .note, "\(name) by \(via) at \(peer.endpoint ?? "?")\(speed)\(why)\(rest)")
         case (.relay?, _):
-            return finding(.note, "\(name) through \(peer.relay ?? "a relay")\(speed)\(why)\(rest)")
+            let tried = (peer.candidates ?? []).prefix(4).joined(separator: ", ")
+            return finding(
+                .note,
+                "\(name) through \(peer.relay ?? "a relay")\(speed)\(why)\(rest)"
+                    + (tried.isEmpty ? "" : "; no answer from \(tried)"))
         case (nil, _): return finding(.note, "\(name) has not answered")
         }
     }

@@ -297,6 +297,7 @@ private func peerModel(_ peer: MemberStatus, names: [NodeID: String]) -> PeerMod
                 address: $0.address.isRelayed ? "relayed" : "\($0.address)",
                 rttMs: $0.roundTrip.map { $0.inSeconds * 1_000 }, lost: $0.lost)
         }
+        if !path.candidates.isEmpty { model.candidates = path.candidates.map { "\($0)" } }
         if model.rttMs == nil {
             model.rttMs = path.ways.first { $0.address == path.address }?.roundTrip
                 .map { $0.inSeconds * 1_000 }

@@ -13,7 +13,8 @@ import Testing
         #expect(files.count >= 15)
         for file in files {
             let bytes = Array(try Data(contentsOf: file))
-            fuzzPaths(bytes)
+            // Every part takes every input.
+            for choice: UInt8 in 0..<5 { fuzzPaths([choice] + bytes.dropFirst()) }
             // And everything near to it: each length, each byte changed.
             for count in 0..<min(bytes.count, 64) { fuzzPaths(Array(bytes[..<count])) }
             for index in bytes.indices.prefix(128) {

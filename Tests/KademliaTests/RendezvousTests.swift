@@ -125,6 +125,43 @@ struct RendezvousTests {
         }
     }
 
+    /// Whoever is alone asks often at first and ever more rarely; losing company begins anew.
+    @Test func whoStaysAloneAsksEverMoreRarely() {
+        var random = SeededGenerator(seed: 11)
+        var meeting = Rendezvous(node: member(1), secret: secret, at: .zero)
+        var passed = Duration.zero
+        func looks(for span: Duration) -> Int {
+            let end = passed + span
+            var count = 0
+            while let due = meeting.deadline, due < .zero + end {
+                passed = max(passed, due - .zero)
+                // Far from the edges of an hour, where two hours count.
+                let wall = WallTime(
+                    seconds: 472_222 * 3_600 + 620 + Int64(passed.inSeconds), nanoseconds: 0)
+                let now = Now(boot: .zero + passed, wall: wall)
+                var actions: [RendezvousAction] = []
+                meeting.timeout(at: now, random: &random, into: &actions)
+                for case .look(let slot, _, _) in actions {
+                    count += 1
+                    meeting.read(
+                        slot, item: nil, storers: 0, at: now, random: &random, into: &actions)
+                }
+            }
+            passed = end
+            return count
+        }
+        let first = looks(for: .seconds(60))
+        _ = looks(for: .seconds(1_800))
+        let later = looks(for: .seconds(480))
+        #expect(first >= 40 && later >= 8 && later <= 48, "\(first), then \(later)")
+        meeting.setAlone(false, at: .zero + passed)
+        let inCompany = looks(for: .seconds(60))
+        #expect(inCompany <= 8, "\(inCompany)")
+        meeting.setAlone(true, at: .zero + passed)
+        let again = looks(for: .seconds(60))
+        #expect(again >= 40, "\(again)")
+    }
+
     @Test func anotherTokenMeetsNobody() {
         var dht = strangers(10, seed: 8)
         dht.add(

@@ -125,6 +125,36 @@ struct NetlinkTests {
         }
     }
 
+    /// The best of each family, whether a gateway is named or not.
+    @Test func theWayOutIsTheBestDefaultRoute() throws {
+        try inNewNamespace {
+            for link in ["left", "right"] {
+                try ip("link add \(link) type veth peer name \(link)-far")
+                for end in [link, "\(link)-far"] { try ip("link set \(end) up") }
+            }
+            let netlink = try Netlink()
+            let left = try #require(netlink.index(of: "left"))
+            let right = try #require(netlink.index(of: "right"))
+            #expect(try netlink.defaultRoutes() == [])
+            try ip("addr add 10.1.0.2/24 dev left")
+            try ip("addr add 10.2.0.2/24 dev right")
+            try ip("route add default via 10.1.0.1 metric 100")
+            let first = DefaultRoute(isIPv4: true, gateway: IPAddress("10.1.0.1"), interface: left)
+            #expect(try netlink.defaultRoutes() == [first])
+            // A worse one is no way out, a better one is.
+            try ip("route add default via 10.2.0.1 metric 200")
+            #expect(try netlink.defaultRoutes() == [first])
+            try ip("route add default via 10.2.0.1 metric 50")
+            let better = DefaultRoute(
+                isIPv4: true, gateway: IPAddress("10.2.0.1"), interface: right)
+            #expect(try netlink.defaultRoutes() == [better])
+            #expect(try netlink.defaultRoutes(except: right) == [first])
+            try ip("-6 route add default dev left")
+            let six = DefaultRoute(isIPv4: false, gateway: nil, interface: left)
+            #expect(try netlink.defaultRoutes() == [better, six])
+        }
+    }
+
     @Test func nobodysRouteIsReplaced() throws {
         try inNewNamespace {
             try ip("link add left type veth peer name right")

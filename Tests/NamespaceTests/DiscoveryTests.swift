@@ -81,6 +81,24 @@ extension MeshTests {
             }
         }
 
+        /// A machine in two LANs is found in both; one of them has no IPv4 at all.
+        @Test func multicastSpeaksOnEveryLinkInBothFamilies() async throws {
+            try await withMesh { mesh in
+                let (anna, bert) = (try await mesh.machine("anna"), try await mesh.machine("bert"))
+                let carl = try await mesh.machine("carl")
+                try await mesh.connect([anna, bert])
+                _ = try await mesh.lab.lan("lan1", [anna.host, carl.host])
+                for machine in [anna, bert, carl] { _ = try await machine.up() }
+                for neighbour in [bert, carl] {
+                    try await anna.sees(neighbour, "alive")
+                    try await anna.reaches(neighbour)
+                    try await neighbour.reaches(anna)
+                }
+                #expect(try await carl.peer("anna").endpoint?.contains("fe80:") == true)
+                #expect(try await anna.peer("carl").path == "direct")
+            }
+        }
+
         @Test func avahiSeesAWellFormedServiceAndItsGoodbye() async throws {
             try await withMesh { mesh in
                 let machines = try await mesh.lan(["anna", "bert"])

@@ -84,6 +84,10 @@ extension MeshTests {
                     + "\(outcomes.map(\.path).max() ?? "-") | \(directs.count)/\(tries) | "
                     + "\(typical(outcomes.map(\.talks))) | \(typical(directs))")
             if pair.isDirectInTheory { #expect(directs.count * 100 >= tries * 95) }
+            // Whoever cannot be direct says how packets go.
+            if !pair.isDirectInTheory, !pair.isDirectByGuessing {
+                #expect(outcomes.allSatisfy { ["relay", "tcp", "tls"].contains($0.path) })
+            }
         }
 
         private func meet(_ pair: Pair) async throws -> Outcome {

@@ -192,6 +192,8 @@ struct MeshStatus: Decodable, Sendable {
         var port: Int?
         var mapped: String?
         var mappedBy: String?
+        var nat: String?
+        var observed: [String]?
     }
 
     struct Peer: Decodable, Sendable {
@@ -206,6 +208,7 @@ struct MeshStatus: Decodable, Sendable {
         var suite: String?
         var via: String?
         var relay: String?
+        var candidates: [String]?
         var rxBytes: Int?
     }
 

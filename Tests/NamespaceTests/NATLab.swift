@@ -106,13 +106,14 @@ final class NATLab: Sendable {
     /// - Parameter refusesInput: whether the router drops what comes to itself from outside. Where
     ///   it accepts, an early punch leaves an entry that spoils the answer's (the conntrack race).
     func site(
-        _ index: Int, _ kind: SiteKind, name: String, refusesInput: Bool = false
+        _ index: Int, _ kind: SiteKind, name: String, refusesInput: Bool = false,
+        line: SiteLine = SiteLine()
     ) async throws -> NATSite {
         let machine = try await mesh.machine(name)
         let lab = mesh.lab
         let wan = "wan\(index)"
         guard kind != .open else {
-            try await lab.cable(wan, core, machine.host)
+            try await draw(line, wan, machine.host)
             try await attach(core, wan, "45.18.\(index).1/24")
             try await attach(machine.host, wan, "45.18.\(index).2/24", via: "45.18.\(index).1")
             return NATSite(index: index, kind: kind, machine: machine, router: nil, carrier: nil)
@@ -131,7 +132,7 @@ final class NATLab: Sendable {
             outermost = middle
             carrier = middle
         }
-        try await lab.cable(wan, core, outermost)
+        try await draw(line, wan, outermost)
         try await attach(core, wan, "45.18.\(index).1/24")
         let site = NATSite(
             index: index, kind: kind, machine: machine, router: router, carrier: carrier)

@@ -47,6 +47,27 @@ extension MeshTests {
             }
         }
 
+        /// Both links are there all the time, and keep their addresses: only the route changes, and the
+        /// old router goes dark.
+        @Test(arguments: [false, true])
+        func anotherDefaultRoute(_ refusesInput: Bool) async throws {
+            try await moving(
+                refusesInput,
+                prepare: { trio in
+                    let host = trio.anna.host
+                    try await trio.nat.mesh.lab.cable("other", trio.nat.core, host)
+                    try await trio.nat.core.ip("addr add 45.18.9.1/24 dev other")
+                    try await host.ip("addr add 45.18.9.2/24 dev other")
+                }
+            ) { trio in
+                let host = trio.anna.host
+                try await trio.sites[1].router?.ip("link set wan2 down")
+                try await host.ip("route replace default via 45.18.9.1")
+                // No timer tells the node, the kernel does.
+                try await trio.annasNode.prints("packets leave this machine by another way")
+            }
+        }
+
         @Test func halfAMinuteOfSleep() async throws {
             try await moving(false) { trio in
                 trio.annasNode.send(SIGSTOP)
@@ -58,10 +79,12 @@ extension MeshTests {
         /// Both talk, something happens, both talk again and end up as they were.
         private func moving(
             _ refusesInput: Bool, _ kind: SiteKind = .portRestricted, isDirect: Bool = true,
+            prepare: (Trio) async throws -> Void = { _ in },
             _ event: (Trio) async throws -> Void
         ) async throws {
             try await withMesh { mesh in
                 let trio = try await mesh.acquainted(kind, kind, refusesInput: refusesInput)
+                try await prepare(trio)
                 try await trio.anna.reaches(trio.bert)
                 try await trio.bert.reaches(trio.anna)
                 if isDirect {

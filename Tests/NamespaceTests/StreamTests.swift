@@ -24,6 +24,11 @@ extension MeshTests {
                 #expect(try await trio.anna.path(to: "bert") == "relay")
                 let rosa = try await trio.anna.peer("rosa")
                 #expect(rosa.via == "tcp" && rosa.endpoint == "45.18.1.2:7001")
+                let doctor = try await trio.anna.ask(["doctor"]).output
+                #expect(
+                    doctor.contains("this network drops UDP; packets go by TCP through rosa"),
+                    "\(doctor)")
+                #expect(doctor.contains("let UDP out (any port) for direct ways"), "\(doctor)")
             }
         }
 

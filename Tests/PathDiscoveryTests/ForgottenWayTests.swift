@@ -173,6 +173,22 @@ private struct Circle {
     #expect(circle.sent[0] > 15 && circle.sent[1] > 15, "\(circle.sent)")
 }
 
+/// The default route changed and the addresses did not: whatever matters is asked at once, and what
+/// others saw is of the past.
+@Test func anotherWayOutPutsEveryWayInDoubt() {
+    var circle = Circle(onOneLink: false)
+    circle.finders[0].want(circle.node(1), candidates: [], for: .seconds(60), at: circle.now)
+    circle.run(.seconds(30))
+    #expect(!circle.finders[0].observedAddresses.isEmpty)
+    var actions: [PathAction] = []
+    circle.finders[0].waysOutChanged(at: circle.now, random: &circle.random, into: &actions)
+    let asked = actions.contains { action in
+        if case .send(_, let target) = action { target == circle.addresses[1] } else { false }
+    }
+    #expect(asked)
+    #expect(circle.finders[0].observedAddresses.isEmpty)
+}
+
 /// Neither of the two relays that are nearest reaches the other end. The third does, and is asked
 /// when they were.
 @Test func relaysAreAskedInTurn() {
@@ -183,9 +199,40 @@ private struct Circle {
     }
     circle.run(.seconds(30))
     circle.forget()
-    circle.cuts = [[0, 1], [1, 2], [1, 3]]
+    let nearest = circle.finders[0].availableRelays(at: circle.now)
+    circle.cuts = [[0, 1]]
+    for relay in 2...4 where nearest.filter({ $0 != circle.node(1) }).last != circle.node(relay) {
+        circle.cuts.insert([1, relay])
+    }
     let begin = circle.now
     circle.finders[0].want(circle.node(1), candidates: [], at: circle.now)
     circle.run(.seconds(20)) { $0.selected.contains { $0.1 == 0 && $0.2.isRelayed } }
     #expect(circle.now - begin < .seconds(12), "\(circle.now - begin)")
+}
+
+/// Of many relays the one that is asked last reaches the other end, and the others say nothing or
+/// refuse: no pause comes before its turn.
+@Test(arguments: [false, true]) func everyRelayIsAskedBeforeAnyPause(othersRefuse: Bool) throws {
+    var circle = Circle(16, onOneLink: false)
+    for relay in 2...15 {
+        circle.finders[0].want(
+            circle.node(relay), candidates: [], for: .seconds(9_000), at: circle.now)
+    }
+    circle.run(.seconds(30))
+    let other = circle.node(1)
+    let relays = circle.finders[0].availableRelays(at: circle.now).filter { $0 != other }
+    try #require(relays.count == 14)
+    circle.forget()
+    circle.cuts = [[0, 1]]
+    for index in 2...15 where circle.node(index) != relays.last {
+        circle.cuts.insert([1, index])
+        if othersRefuse { circle.finders[index].remove(other) }
+    }
+    let begin = circle.now
+    circle.finders[0].want(other, candidates: [], at: circle.now)
+    circle.run(.seconds(20)) { $0.selected.contains { $0.1 == 0 && $0.2.isRelayed } }
+    print(
+        "measured: the last relay carries after \(circle.now - begin), others refuse: \(othersRefuse)"
+    )
+    #expect(circle.now - begin < .seconds(6), "\(circle.now - begin)")
 }

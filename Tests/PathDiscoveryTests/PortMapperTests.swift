@@ -230,6 +230,73 @@ private func pcpAnswer(to request: [UInt8], result: UInt8 = 0, epoch: UInt8 = 9)
     #expect(request.contains("#DeletePortMapping"))
 }
 
+/// A bench whose gateway has mapped by UPnP.
+private func benchWithUPnP() -> Bench {
+    var bench = Bench()
+    bench.wait(6)
+    bench.hear(
+        Array("HTTP/1.1 200 OK\r\nLOCATION: http://192.168.1.1:5000/root.xml\r\n\r\n".utf8),
+        from: SocketAddress(ip: gateway, port: 1_900))
+    for page in [
+        "<service>urn:schemas-upnp-org:service:WANIPConnection:1<controlURL>/c</controlURL></service>",
+        "<NewExternalIPAddress>45.18.2.2</NewExternalIPAddress>", "",
+    ] {
+        bench.answer(bench.request().0, "HTTP/1.1 200 OK\r\n\r\n" + page)
+    }
+    bench.actions = []
+    return bench
+}
+
+/// UPnP has no clock that could be asked: the gateway is asked for the mapping itself.
+@Test func aUPnPGatewayIsAskedWhetherTheMappingStands() {
+    var bench = benchWithUPnP()
+    let mapped = bench.mapper.mapped
+    let begin = bench.now
+    bench.wait(1)
+    #expect(mapped != nil && bench.now - begin == .seconds(60))
+    var (number, request) = bench.request()
+    #expect(request.contains("#GetSpecificPortMappingEntry"))
+    #expect(request.contains("<NewExternalPort>8873</NewExternalPort>"))
+    bench.answer(
+        number, "HTTP/1.1 200 OK\r\n\r\n<NewInternalClient>192.168.1.2</NewInternalClient>")
+    #expect(bench.actions.isEmpty, "it stands")
+
+    // The gateway was restarted: it knows nothing of it.
+    bench.wait(1)
+    (number, request) = bench.request()
+    #expect(request.contains("#GetSpecificPortMappingEntry"))
+    bench.answer(number, "HTTP/1.1 500 Error\r\n\r\n<errorCode>714</errorCode>")
+    (number, request) = bench.request()
+    #expect(request.contains("#AddPortMapping"))
+    #expect(request.contains("<NewExternalPort>8873</NewExternalPort>"))
+    bench.answer(number, "HTTP/1.1 200 OK\r\n\r\n")
+    #expect(bench.mapper.mapped == mapped && bench.actions.isEmpty)
+    // Every minute, and half an hour after it was mapped it is renewed.
+    for _ in 0..<30 {
+        bench.wait(1)
+        (number, request) = bench.request()
+        #expect(request.contains("#GetSpecificPortMappingEntry"))
+        bench.answer(
+            number, "HTTP/1.1 200 OK\r\n\r\n<NewInternalClient>192.168.1.2</NewInternalClient>")
+    }
+    bench.wait(1)
+    #expect(bench.request().1.contains("#AddPortMapping"))
+}
+
+/// It is starting: whoever mapped before is asked again soon.
+@Test func aUPnPGatewayThatIsAwayIsSoughtAgain() {
+    var bench = benchWithUPnP()
+    bench.wait(1)
+    bench.answer(bench.request().0, nil)
+    #expect(bench.mapper.mapped == nil)
+    let begin = bench.now
+    bench.wait(9)
+    bench.actions = []
+    bench.wait(2)
+    let asked = bench.sent().map(\.count)
+    #expect(asked.first == 60 && bench.now - begin < .seconds(90), "PCP comes first: \(asked)")
+}
+
 @Test func aDescriptionElsewhereIsNotFetched() {
     for place in [
         "http://192.168.1.9:5000/", "http://gateway/", "https://192.168.1.1/", "http://[::1]/",

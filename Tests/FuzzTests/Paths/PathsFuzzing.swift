@@ -9,11 +9,12 @@ import PathDiscovery
 package func fuzzPaths(_ input: [UInt8]) {
     guard let choice = input.first else { return }
     let bytes = Array(input.dropFirst())
-    switch choice % 4 {
+    switch choice % 5 {
     case 0: fuzzProbe(bytes)
     case 1: fuzzEnvelope(bytes)
     case 2: fuzzGateway(bytes)
-    default: fuzzPages(bytes)
+    case 3: fuzzPages(bytes)
+    default: fuzzStream(bytes)
     }
 }
 
@@ -49,6 +50,35 @@ private func fuzzEnvelope(_ bytes: [UInt8]) {
     for action in actions {
         guard case .dropped = action else { preconditionFailure("a stranger caused \(action)") }
     }
+}
+
+/// A stream says the same however it is cut into pieces, and never more than was put in.
+private func fuzzStream(_ bytes: [UInt8]) {
+    for limit in [StreamFraming.strangerLimit, StreamFraming.memberLimit] {
+        let whole = frames(of: [bytes], limit: limit)
+        let pieces = bytes.map { [$0] }
+        let parts = frames(of: pieces, limit: limit)
+        precondition(whole.frames == parts.frames && whole.isBroken == parts.isBroken)
+        precondition(whole.frames.allSatisfy { !$0.isEmpty && $0.count <= limit })
+        let spoken = whole.frames.flatMap(StreamFraming.frame)
+        precondition(bytes.starts(with: spoken))
+    }
+}
+
+private func frames(of pieces: [[UInt8]], limit: Int) -> (frames: [[UInt8]], isBroken: Bool) {
+    var framing = StreamFraming(limit: limit)
+    var result: [[UInt8]] = []
+    for piece in pieces {
+        framing.append(piece)
+        reading: while true {
+            switch framing.next() {
+            case .datagram(let datagram): result.append(datagram)
+            case .incomplete: break reading
+            case .broken: return (result, true)
+            }
+        }
+    }
+    return (result, false)
 }
 
 /// Whatever a gateway says, what is mapped is an address, and little is sent.
