@@ -4,11 +4,9 @@
 //                                   +--- core --- rosa, public
 //     bert --- site of some kind ---+
 //
-// One pass over some pairs is part of the tests. The whole matrix, and twenty tries of the named
-// pairs:
+// One pass over all pairs and twenty tries of the named ones are part of the tests. Twenty of all:
 //
-//     .scripts/matrix
-//     .scripts/matrix named 20
+//     .scripts/matrix all 20
 
 import Foundation
 import Testing
@@ -20,7 +18,7 @@ extension MeshTests {
             .symmetricSequential, .doubleNAT, .noUDP,
         ]
 
-        struct Pair: Sendable, CustomTestStringConvertible {
+        struct Pair: Hashable, Sendable, CustomTestStringConvertible {
             var first: SiteKind
             var second: SiteKind
             var testDescription: String { "\(first.rawValue) and \(second.rawValue)" }
@@ -57,7 +55,7 @@ extension MeshTests {
         ]
 
         static var pairs: [Pair] {
-            guard ProcessInfo.processInfo.environment["MATRIX"] == "all" else { return named }
+            guard ProcessInfo.processInfo.environment["MATRIX"] != "named" else { return named }
             let all = kinds.enumerated().flatMap { index, first in
                 kinds[index...].map { Pair(first: first, second: $0) }
             }
@@ -75,7 +73,8 @@ extension MeshTests {
         }
 
         @Test(arguments: pairs) func everyPairTalks(_ pair: Pair) async throws {
-            let tries = setting("MATRIX_TRIES", default: 1)
+            let isNamed = MatrixTests.named.contains(pair)
+            let tries = setting("MATRIX_TRIES", default: isNamed ? 20 : 1)
             var outcomes: [Outcome] = []
             for _ in 0..<tries { outcomes.append(try await meet(pair)) }
             let directs = outcomes.compactMap(\.direct)
