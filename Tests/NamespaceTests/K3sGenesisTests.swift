@@ -24,6 +24,12 @@ import Testing
             let joiner = cluster.nodes[2]
             #expect(Set(settled.map(\.cluster.founder)).count == 1)
 
+            // Nobody writes its record any more by itself.
+            for node in pair {
+                try await eventually("\(node.name) wrote down both servers", within: .seconds(60)) {
+                    node.knownServers == 2
+                }
+            }
             // Whoever may grant was tampered with, and its record says nothing of settings, as an
             // older release's: what it grants is not what was certified.
             for node in pair { try node.tamper() }
@@ -81,12 +87,18 @@ extension ClusterNode {
                 try await self.status()?.cluster.reason?.contains(words) ?? false
             }
         } catch {
-            throw LabFailure("\(error)\n\(lastWords)")
+            let reason = try await status()?.cluster.reason ?? "nothing"
+            throw LabFailure("\(error), but: \(reason)\n\(lastWords)")
         }
     }
 
     private var record: String { "\(files)/record" }
     private var settings: String { "\(files)/settings" }
+
+    fileprivate var knownServers: Int {
+        let line = text(of: record).split(separator: "\n").first { $0.hasPrefix("endpoints=") }
+        return line?.split(separator: ",").count ?? 0
+    }
 
     /// Keeps record and settings aside and makes others.
     fileprivate func tamper() throws {
