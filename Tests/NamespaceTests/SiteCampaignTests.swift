@@ -12,7 +12,7 @@ import Testing
 
     /// A cold start, then the founder's disk is lost: it joins what it once founded, and founds nothing.
     @Test func aWipedFounderJoins() async throws {
-        for number in 1...setting("SITE_WIPES", default: 3) {
+        for number in 1...setting("SITE_WIPES", default: 5) {
             try await withClusterLab(count: 5, policy: Self.policy) { cluster in
                 let story = try await ClusterStory(founding: cluster)
                 try await story.theFounderLosesItsDisk()

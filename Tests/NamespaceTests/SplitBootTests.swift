@@ -7,10 +7,19 @@ import Testing
 ///      \    /            \    /
 ///      switch            rest         two of four are not three, on either side
 ///
-/// SPLIT_SECONDS says for how long (25); a founding waits 10 s for more voters before it would be
-/// content with fewer.
+/// A founding waits 10 s for more voters before it would be content with fewer. Longer and other
+/// numbers of splits:
+///
+///     SPLIT_BOOTS=20 SPLIT_SECONDS=180 .scripts/test --filter SplitBootTests
 @Suite(.serialized) struct SplitBootTests {
     @Test func twoHalvesFoundNothingAndTheWholeFoundsOnce() async throws {
+        for number in 1...setting("SPLIT_BOOTS", default: 5) {
+            try await splitBoot()
+            print("split \(number): one founding after the halves met")
+        }
+    }
+
+    private func splitBoot() async throws {
         try await withClusterLab(count: 4, policy: ["--nodes", "4", "--servers", "3"]) { cluster in
             let nodes = cluster.nodes
             let away = Array(nodes.suffix(2))
