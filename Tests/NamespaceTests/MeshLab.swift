@@ -194,6 +194,14 @@ struct MeshStatus: Decodable, Sendable {
         var mappedBy: String?
         var nat: String?
         var observed: [String]?
+
+        /// Without what others have to say first.
+        var own: Node {
+            var own = self
+            own.nat = nil
+            own.observed = nil
+            return own
+        }
     }
 
     struct Peer: Decodable, Sendable {
