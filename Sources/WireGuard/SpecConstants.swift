@@ -31,6 +31,10 @@ package enum HandshakePolicy {
     /// Initiations of one peer closer together than this are refused, as in wireguard-go.
     static let minimumInitiationInterval = Duration.milliseconds(20)
 
+    /// From an initiation to the next when the peer turns out to be elsewhere: most answers come
+    /// sooner, and it exceeds ``minimumInitiationInterval`` by more than packets overtake.
+    static let patienceAfterMove = Duration.milliseconds(100)
+
     /// AES-GCM counts blocks under one key towards its confidentiality bound: 2^28 packets of at
     /// most 94 blocks stay near 2^34.6, where the distinguishing advantage is below 2^-58.
     static let rekeyAfterMessagesAES: UInt64 = 1 << 28

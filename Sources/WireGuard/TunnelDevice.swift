@@ -89,8 +89,12 @@ package struct TunnelDevice: Sendable {
     /// Where to reach a peer from now on, learned by other means than its packets.
     package mutating func setEndpoint(_ key: StaticPublicKey, _ endpoint: SocketAddress) {
         guard var peer = peers[key] else { return }
-        // What was sent to another address need not be waited for.
-        if peer.endpoint != endpoint { peer.attempt?.nextSend = .zero }
+        // What was sent to another address need not be waited for as long; but a new initiation makes
+        // its answer void, and responders refuse one that comes at once.
+        if peer.endpoint != endpoint, let attempt = peer.attempt {
+            let earliest = peer.lastInitiationSent.map { $0 + HandshakePolicy.patienceAfterMove }
+            peer.attempt?.nextSend = min(attempt.nextSend, earliest ?? .zero)
+        }
         peer.endpoint = endpoint
         store(peer)
     }

@@ -141,6 +141,30 @@ struct HandshakeTests {
         #expect(pair.alice.received == [packet(1)])
     }
 
+    @Test("the peer's other address does not make an answer void that is on its way")
+    func moveWhileAwaited() throws {
+        let pair = Pair()
+        pair.alice.connect(pair.bob)
+        pair.alice.device.setEndpoint(
+            pair.bob.key, try #require(SocketAddress("[fe80::2]:51820")))
+        pair.world.run(for: .milliseconds(90))
+        #expect(pair.alice.sending[pair.bob.key] != nil)
+        pair.world.run(for: .seconds(3))
+        #expect(pair.world.count(ofType: 1) == 1)
+    }
+
+    @Test("what was lost at the peer's former address is soon repeated at the other one")
+    func moveAfterLoss() throws {
+        let pair = Pair()
+        let elsewhere = try #require(SocketAddress("[fe80::2]:51820"))
+        pair.alice.device.setEndpoint(pair.bob.key, elsewhere)
+        pair.alice.connect(pair.bob)
+        pair.alice.device.setEndpoint(pair.bob.key, pair.bob.address)
+        pair.world.run(for: .milliseconds(150))
+        #expect(pair.alice.sending[pair.bob.key] != nil)
+        #expect(pair.world.count(ofType: 1) == 2)
+    }
+
     @Test("with different preshared keys nothing is installed for sending")
     func wrongPSK() {
         let pair = Pair(
