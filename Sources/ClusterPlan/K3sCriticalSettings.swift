@@ -25,14 +25,19 @@ extension K3sPlan {
     }
 
     /// Names the first key in which what K3s would read differs from what the founder had
-    /// certified; `nil` when all agree.
+    /// certified; `nil` when all agree. An operator may change what is disabled later, but for
+    /// `servicelb`, which K3s compares between servers.
     ///
     /// - Parameters:
     ///   - texts: all files in K3s' order, with the drop-in at its place among them.
     package static func strayKey(inFiles texts: [String], certified settings: [String]) -> String? {
         let found = criticalValues(inFiles: texts)
         let wanted = criticalValues(inFiles: [settings.joined(separator: "\n")])
-        return Set(found.keys).union(wanted.keys).sorted().first { found[$0] != wanted[$0] }
+        return Set(found.keys).union(wanted.keys).sorted().first { key in
+            guard key == "disable" else { return found[key] != wanted[key] }
+            let isDisabled = [found, wanted].map { ($0[key] ?? []).contains("servicelb") }
+            return isDisabled[0] != isDisabled[1]
+        }
     }
 
     /// Reads settings that came in a grant: only critical keys, one short line each.

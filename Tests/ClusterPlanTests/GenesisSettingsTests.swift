@@ -53,7 +53,11 @@ import Testing
         #expect(stray(after: "disable+: [traefik]\ncluster-cidr: \"10.52.0.0/16\"") == nil)
         #expect(stray(before: "flannel-backend: none") == "flannel-backend")
         #expect(stray(after: "cluster-cidr: 10.9.0.0/16") == "cluster-cidr")
-        #expect(stray(after: "disable+: metrics-server") == "disable")
+        #expect(stray(after: "disable+: metrics-server") == nil)
+        #expect(stray(after: "disable: servicelb") == nil)
+        #expect(stray(after: "disable: traefik") == "disable")
+        #expect(K3sPlan.strayKey(inFiles: ["disable: traefik"], certified: []) == nil)
+        #expect(K3sPlan.strayKey(inFiles: ["disable: servicelb"], certified: []) == "disable")
         #expect(K3sPlan.strayKey(inFiles: [""], certified: certified) == "cluster-cidr")
     }
 
