@@ -80,7 +80,10 @@ final class EventRing: @unchecked Sendable {
     /// Takes the oldest entry, on the control thread.
     func pop() -> (EventHeader, [UInt8])? {
         let position = head.load(ordering: .relaxed)
-        if position == tail.load(ordering: .acquiring) { return nil }
+        if position == tail.load(ordering: .acquiring) {
+            limit.emptied()
+            return nil
+        }
         let entry = memory + Int(position & mask) * EventRing.stride
         let header = entry.load(as: EventHeader.self)
         let payload = UnsafeRawBufferPointer(

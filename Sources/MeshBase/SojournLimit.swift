@@ -27,4 +27,7 @@ package struct SojournLimit: Sendable {
         lateSince = since
         return now - since < Self.interval
     }
+
+    /// The queue is empty, and so it is short.
+    package mutating func emptied() { lateSince = nil }
 }

@@ -37,6 +37,8 @@ final class NodeStore {
     /// What had to be repaired, for the log.
     private(set) var notes: [String] = []
 
+    private static let foundingKind = FileKind(tag: "EVfo", version: 1)
+    private static let leasesKind = FileKind(tag: "EVls", version: 1)
     private static let ledgerKind = FileKind(tag: "EVle", version: 1)
     /// Smaller files are not worth rewriting.
     private static let compactionSize = 1 << 18
@@ -51,13 +53,15 @@ final class NodeStore {
         do throws(StorageError) {
             // A machine that has a certificate has voted, or might have: a register that is gone
             // is a register that is forgotten.
-            founding = try Self.register("founding", mayCreate: !hasCertificate, in: directory)
+            founding = try Self.register(
+                "founding", Self.foundingKind, mayCreate: !hasCertificate, in: directory)
             isAmnesiac = false
         } catch .corrupt(let path, let detail) {
             // The node takes part in everything but voting. The damage stays where it is, so that
             // every later start sees it, too; decisions of others are kept beside it.
             notes.append("\(path) is damaged (\(detail)): this node never votes again")
-            founding = try Self.register("founding.amnesiac", mayCreate: true, in: directory)
+            founding = try Self.register(
+                "founding.amnesiac", Self.foundingKind, mayCreate: true, in: directory)
             isAmnesiac = true
         }
         leaseVoters = AtomicFile(
@@ -65,12 +69,13 @@ final class NodeStore {
         restored.leaseVoters = try leaseVoters.load()?.payload
         do throws(StorageError) {
             // Who knows the voters had a memory before.
-            leases = try Self.leases(
-                "leases", mayCreate: restored.leaseVoters == nil, in: directory)
+            leases = try Self.register(
+                "leases", Self.leasesKind, mayCreate: restored.leaseVoters == nil, in: directory)
             restored.leases = leases.value
         } catch .corrupt(let path, let detail) {
             notes.append("\(path) is damaged (\(detail)): this node decides about leases no more")
-            leases = try Self.leases("leases.amnesiac", mayCreate: true, in: directory)
+            leases = try Self.register(
+                "leases.amnesiac", Self.leasesKind, mayCreate: true, in: directory)
             // What cannot be read is not nothing.
             restored.leases = []
         }
@@ -97,19 +102,10 @@ final class NodeStore {
     }
 
     private static func register(
-        _ name: String, mayCreate: Bool, in directory: StateDirectory
+        _ name: String, _ kind: FileKind, mayCreate: Bool, in directory: StateDirectory
     ) throws(StorageError) -> RegisterFile {
         try RegisterFile(
-            name: name, kind: FileKind(tag: "EVfo", version: 1), slotSize: 65_536,
-            mayCreate: mayCreate, in: directory)
-    }
-
-    private static func leases(
-        _ name: String, mayCreate: Bool, in directory: StateDirectory
-    ) throws(StorageError) -> RegisterFile {
-        try RegisterFile(
-            name: name, kind: FileKind(tag: "EVls", version: 1), slotSize: 65_536,
-            mayCreate: mayCreate, in: directory)
+            name: name, kind: kind, slotSize: 65_536, mayCreate: mayCreate, in: directory)
     }
 
     /// Makes a record durable; returns when it is.

@@ -6,13 +6,15 @@ import NetAddress
 struct SimulatedInbox {
     private typealias Entry = (bytes: [UInt8], source: SocketAddress, arrival: BootInstant)
 
-    private var entries = BoundedDeque<Entry>(capacity: 512)
+    private static let capacity = 512
+
+    private var entries = BoundedDeque<Entry>(capacity: SimulatedInbox.capacity)
     private var limit = SojournLimit()
     /// Whether the machine is at work, and looks here when it is done.
     var isServing = false
 
     mutating func put(_ bytes: [UInt8], from source: SocketAddress, at now: BootInstant) {
-        guard entries.count < 512 else { return }
+        guard entries.count < Self.capacity else { return }
         entries.append((bytes, source, now))
     }
 
@@ -22,6 +24,7 @@ struct SimulatedInbox {
             guard limit.admits(from: entry.arrival, at: now) else { continue }
             return (entry.bytes, entry.source)
         }
+        limit.emptied()
         return nil
     }
 }

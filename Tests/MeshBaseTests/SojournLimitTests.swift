@@ -42,4 +42,13 @@ import Testing
         ].map { waited, now in limit.admits(from: now - .milliseconds(waited), at: now) }
         #expect(verdicts == [true, false, true, true])
     }
+
+    @Test func anEmptyQueueWasShort() {
+        var limit = SojournLimit()
+        let later = start + .seconds(3_600)
+        let first = limit.admits(from: start - .seconds(1), at: start)
+        limit.emptied()
+        let second = limit.admits(from: later - .seconds(1), at: later)
+        #expect(first && second, "two that waited, an hour apart, are no long queue")
+    }
 }

@@ -195,15 +195,7 @@ struct LyingDiskTests {
             let after = disk.afterPowerCut(.none)
             #expect(try Self.found(after) == .value(3), "step \(step)")
             // The ledger lost what was overwritten, and takes nothing else for a record of its own.
-            let directory = try StateDirectory(location, fileSystem: after.afterKill())
-            do throws(StorageError) {
-                let recovery = try LedgerFile.open(name: "ledger", kind: kind, in: directory)
-                    .recovery
-                let count = recovery.records.count
-                #expect(recovery.records == Array([value(7), value(8)].prefix(count)))
-            } catch {
-                guard case .corrupt = error else { throw error }
-            }
+            try Self.expectOwnRecordsOrRefusal(in: after.afterKill())
         }
         // A record of the ledger lands in the register.
         let disk = try Self.start()
@@ -229,15 +221,19 @@ struct LyingDiskTests {
         for first in 0..<whole.count {
             let disk = try Self.start()
             disk.misreadsFrom = first
-            let directory = try StateDirectory(location, fileSystem: disk)
-            do throws(StorageError) {
-                let recovery = try LedgerFile.open(name: "ledger", kind: kind, in: directory)
-                    .recovery
-                let count = recovery.records.count
-                #expect(recovery.records == Array([value(7), value(8)].prefix(count)))
-            } catch {
-                guard case .corrupt = error else { throw error }
-            }
+            try Self.expectOwnRecordsOrRefusal(in: disk)
+        }
+    }
+
+    /// The ledger's first records as they were written, or a refusal.
+    private static func expectOwnRecordsOrRefusal(in disk: CrashingDisk) throws {
+        let directory = try StateDirectory(location, fileSystem: disk)
+        do throws(StorageError) {
+            let records = try LedgerFile.open(name: "ledger", kind: kind, in: directory)
+                .recovery.records
+            #expect(records == Array([value(7), value(8)].prefix(records.count)))
+        } catch {
+            guard case .corrupt = error else { throw error }
         }
     }
 }
