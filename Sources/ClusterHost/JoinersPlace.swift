@@ -15,8 +15,8 @@ private let placeLimit = Duration.seconds(200)
 
 private func bootTime() -> BootInstant { BootInstant(nanoseconds: cprocess_boot_time()) }
 
-/// Kept by this machine alone: where two servers admit at once, the datastore itself takes one
-/// learner at a time.
+/// Kept by this machine alone: the datastore itself takes one learner at a time, and lists it from its
+/// grant on.
 final class OwnPlace: JoinersPlace {
     private var held: (name: String, since: BootInstant)?
 
@@ -33,8 +33,9 @@ final class OwnPlace: JoinersPlace {
     }
 }
 
-/// Kept in K3s' datastore, so that two servers that admit at once agree.
-final class K3sPlace: JoinersPlace {
+/// Kept in Kubernetes, which lists a server only once it has joined: two servers that admit at once
+/// agree, and so does one that admits after another.
+final class KubernetesPlace: JoinersPlace {
     private let control: K3sControl
     /// The reservation that was seen last, and since when: a joiner that died gives its place up.
     private var seen: (id: String, since: BootInstant)?

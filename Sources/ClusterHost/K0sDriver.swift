@@ -29,11 +29,15 @@ final class K0sDriver: DatastoreDriver {
         self.settings = settings
         self.directory = directory
         self.interrupt = interrupt
+        place = KubernetesPlace(
+            K3sControl(
+                program: locateProgram(settings.program) ?? settings.program,
+                kubeconfig: settings.dataDirectory + "/pki/admin.conf", interrupt: interrupt))
     }
 
     let name = "k0s"
     let kind = "k0s/1"
-    let place: any JoinersPlace = OwnPlace()
+    let place: any JoinersPlace
 
     private var data: String { settings.dataDirectory }
     private var configuration: String { directory + "/k0s.yaml" }

@@ -1,8 +1,7 @@
 import ClusterPlan
 import MeshBase
 
-/// K3s' own `kubectl`, run with a kubeconfig file: the only thing here that speaks to the
-/// Kubernetes API.
+/// The `kubectl` within K3s or k0s, run with a kubeconfig file.
 struct K3sControl {
     let program: String
     let kubeconfig: String

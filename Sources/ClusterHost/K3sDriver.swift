@@ -21,7 +21,7 @@ final class K3sDriver: DatastoreDriver {
         self.k3s = k3s
         self.directory = directory
         self.interrupt = interrupt
-        place = K3sPlace(K3sDriver.control(k3s, .server, interrupt))
+        place = KubernetesPlace(K3sDriver.control(k3s, .server, interrupt))
     }
 
     private var secretFile: String { directory + "/server-token" }
