@@ -51,7 +51,7 @@ extension Node {
     }
 
     mutating func runPaths(at now: Now, into actions: inout [NodeAction]) {
-        noteActivity()
+        for node in paths.membersDue(at: now.boot) { noteActivity(of: node) }
         var results: [PathAction] = []
         paths.timeout(at: now.boot, random: &random, into: &results)
         carryOut(results, at: now, into: &actions)

@@ -35,14 +35,16 @@ extension Node {
     /// before one that is gone; then the smaller id. The others get the first digits of their ids
     /// appended, on every node alike.
     package var hostnames: [NodeID: String] {
-        var all: [(node: NodeID, name: String)] = [(id, configuration.hostname)]
+        var all = [(absence: 0, node: id, name: configuration.hostname)]
         for (node, member) in members {
-            if let record = member.record { all.append((node, record.hostname)) }
+            if let record = member.record {
+                all.append((absence(of: node), node, record.hostname))
+            }
         }
-        all.sort { (absence(of: $0.node), $0.node) < (absence(of: $1.node), $1.node) }
+        all.sort { ($0.absence, $0.node) < ($1.absence, $1.node) }
         var taken: Set<String> = [Node.controlPlaneName]
         var result: [NodeID: String] = [:]
-        for (node, name) in all {
+        for (_, node, name) in all {
             var candidate = name
             var digits = 6
             while !taken.insert(candidate.lowercased()).inserted {

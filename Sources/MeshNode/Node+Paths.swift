@@ -43,6 +43,7 @@ extension Node {
         into actions: inout [NodeAction]
     ) {
         guard let node = membersByKey[key] else { return }
+        noteActivity(of: node)
         var results: [PathAction] = []
         paths.heard(node, from: address, at: now.boot, random: &random, into: &results)
         carryOut(results, at: now, into: &actions)
@@ -94,18 +95,17 @@ extension Node {
         carryOut(results, at: now, into: &actions)
     }
 
-    /// Tells the paths when data last passed.
-    mutating func noteActivity() {
-        for (node, member) in members where member.sending != nil {
-            var sent: BootInstant?
-            var received: BootInstant?
-            for session in member.sessions {
-                let activity = session.activity
-                sent = [sent, activity.lastDataSent].compactMap { $0 }.max()
-                received = [received, activity.lastReceived].compactMap { $0 }.max()
-            }
-            paths.noteActivity(node, sent: sent, received: received)
+    /// Tells the paths when data of a member last passed; it is asked for before they decide about it.
+    mutating func noteActivity(of node: NodeID) {
+        guard let member = members[node], member.sending != nil else { return }
+        var sent: BootInstant?
+        var received: BootInstant?
+        for session in member.sessions {
+            let activity = session.activity
+            sent = [sent, activity.lastDataSent].compactMap { $0 }.max()
+            received = [received, activity.lastReceived].compactMap { $0 }.max()
         }
+        paths.noteActivity(node, sent: sent, received: received)
     }
 
     /// What a relayed datagram from `source` is, for an interpreter that opens packets itself.

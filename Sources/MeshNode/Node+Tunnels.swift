@@ -222,21 +222,27 @@ extension Node {
 
     /// What the packet threads need of every member that has a session or waits for one.
     package var forwarding: [TunnelRoute] {
-        members.keys.sorted().compactMap { node in
-            members[node].map { member in
-                var allowed = [IPPrefix(host: member.certificate.ipv6)]
-                if let ipv4 = member.ipv4 { allowed.append(IPPrefix(host: ipv4)) }
-                if node == serviceServer, let address = serviceAddress {
-                    allowed.append(IPPrefix(host: address))
-                }
-                return TunnelRoute(
-                    key: member.certificate.staticKey, address: member.endpoint,
-                    endpoint: member.endpoint.flatMap { paths.route([], to: $0)?.address },
-                    channel: member.endpoint?.relayChannel,
-                    allowed: allowed, sending: member.sending, sessions: member.sessions,
-                    pathLimit: member.pathMTU?.limit, joinsPieces: member.joinsPieces)
-            }
+        members.keys.sorted().compactMap(forwarding(to:))
+    }
+
+    /// What ``forwarding`` says of the member with a session.
+    package func forwarding(ofSession localIndex: UInt32) -> TunnelRoute? {
+        tunnels.peer(ofIndex: localIndex).flatMap { membersByKey[$0] }.flatMap(forwarding(to:))
+    }
+
+    private func forwarding(to node: NodeID) -> TunnelRoute? {
+        guard let member = members[node] else { return nil }
+        var allowed = [IPPrefix(host: member.certificate.ipv6)]
+        if let ipv4 = member.ipv4 { allowed.append(IPPrefix(host: ipv4)) }
+        if node == serviceServer, let address = serviceAddress {
+            allowed.append(IPPrefix(host: address))
         }
+        return TunnelRoute(
+            key: member.certificate.staticKey, address: member.endpoint,
+            endpoint: member.endpoint.flatMap { paths.route([], to: $0)?.address },
+            channel: member.endpoint?.relayChannel,
+            allowed: allowed, sending: member.sending, sessions: member.sessions,
+            pathLimit: member.pathMTU?.limit, joinsPieces: member.joinsPieces)
     }
 }
 

@@ -63,12 +63,14 @@ extension PathFinder {
         }
     }
 
+    /// The members about which ``timeout(at:random:into:)`` would decide now.
+    package func membersDue(at now: BootInstant) -> [NodeID] { peers.due(at: now) }
+
     /// When tunnel data last went to and came from a member; it decides how eagerly to probe.
     package mutating func noteActivity(
         _ node: NodeID, sent: BootInstant?, received: BootInstant?
     ) {
-        peers[node]?.lastSent = sent
-        peers[node]?.lastReceived = received
+        peers.noteActivity(node, sent: sent, received: received)
     }
 
     /// An authenticated packet of the member came from `address`.
@@ -187,14 +189,7 @@ extension PathFinder {
     mutating func runChecks(
         at now: BootInstant, random: inout SeededGenerator, into actions: inout [PathAction]
     ) {
-        var due: [NodeID] = []
-        for (node, path) in peers {
-            guard let next = earlier(path.nextCheck, path.punch?.nextSend), next <= now else {
-                continue
-            }
-            due.append(node)
-        }
-        for node in due.sorted() {
+        for node in peers.due(at: now) {
             if let due = peers[node]?.nextCheck, due <= now {
                 check(node, at: now, random: &random, into: &actions)
             }

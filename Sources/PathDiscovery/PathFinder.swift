@@ -16,7 +16,7 @@ import NetAddress
 package struct PathFinder {
     var configuration: PathConfiguration
     var contacts: [SocketAddress: Contact] = [:]
-    var peers: [NodeID: PeerPath] = [:]
+    var peers = PeerPaths()
     var hints: [UInt64: NodeID] = [:]
     var welcomeBudget: [IPAddress: WelcomeBudget] = [:]
     var messageCounter: UInt64 = 0
@@ -63,9 +63,7 @@ package struct PathFinder {
     package var deadline: BootInstant? {
         var result: BootInstant?
         for contact in contacts.values { result = earlier(result, contact.nextAttempt) }
-        for path in peers.values where path.nextCheck != nil || path.punch != nil {
-            result = earlier(result, earlier(path.nextCheck, path.punch?.nextSend))
-        }
+        result = earlier(result, peers.firstDue)
         // Whether TCP is needed is asked only while somebody is sought.
         if result != nil || !sideWays.isEmpty { result = earlier(result, search.nextLook) }
         return earlier(earlier(result, birthday?.nextStep), relays.nextExpiry)

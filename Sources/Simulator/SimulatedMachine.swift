@@ -20,7 +20,9 @@ final class SimulatedMachine {
     var doors = SimulatedDoors()
     var opensDoors = false
     var guessesPorts = false
-    var node: Node?
+    private(set) var node: Node?
+    /// Whether there is a node; asked for each datagram, without a look at the node itself.
+    private(set) var isUp = false
     /// Counts starts; events of an earlier life are void.
     var life = 0
     var clock = SimulatedClock(start: .zero, origin: .zero, rate: 1, wallError: 0)
@@ -43,11 +45,10 @@ final class SimulatedMachine {
     /// What the node wrote down in each of its lives; see ``SimulationOptions/keepsLogs``.
     var foundingLogs: [String] = []
     var keepsLog = false
-    /// The node published a snapshot that no packet has needed yet.
-    var forwardingIsStale = false
-    /// The snapshot that the node published last.
-    private var routes: [StaticPublicKey: TunnelRoute] = [:]
-    private var sessions: [UInt32: (key: StaticPublicKey, session: TransportSession)] = [:]
+    /// Counts the snapshots that the node published for packet threads.
+    var snapshots = 0
+    /// What packets needed of them, by the sessions' indices.
+    private var routes: [UInt32: (snapshot: Int, route: TunnelRoute)] = [:]
 
     init(
         index: Int, identitySeed: UInt64, token: NetworkToken, role: RoleWish,
@@ -65,7 +66,6 @@ final class SimulatedMachine {
     var outerAddress: IPAddress { routers.last?.address ?? address.ip }
 
     var name: String { "n\(index)" }
-    var isUp: Bool { node != nil }
     /// The one local network on which all machines are, unless they have their own.
     static let network = IPPrefix(.v4(0xC0A8_0000), length: 16) ?? IPPrefix(host: .v4(0xC0A8_0000))
     private(set) var network = SimulatedMachine.network
@@ -118,13 +118,13 @@ final class SimulatedMachine {
         node = Node(
             configuration: configuration, restored: disk.restored, seed: seed, at: clock.now(now),
             into: &actions)
+        isUp = true
     }
 
     func stop() {
         node = nil
+        isUp = false
         routes = [:]
-        sessions = [:]
-        forwardingIsStale = false
         wakeAt = nil
         inbox = SimulatedInbox()
         actionsUntilCrash = nil
@@ -132,34 +132,36 @@ final class SimulatedMachine {
         host.powerOff()
     }
 
-    /// What packet threads learn from the published snapshot.
-    private func takeForwarding() {
-        guard forwardingIsStale else { return }
-        forwardingIsStale = false
-        routes = [:]
-        sessions = [:]
-        for peer in node?.forwarding ?? [] {
-            routes[peer.key] = peer
-            for session in peer.sessions { sessions[session.localIndex] = (peer.key, session) }
-        }
+    /// The node in its place; `nil` while there is none. Even a question to a copy costs many retains.
+    func withNode<Result>(_ body: (inout Node) throws -> Result?) rethrows -> Result? {
+        try node?.apply(body)
+    }
+
+    /// What packet threads know of a session from the snapshot that was published last.
+    private func route(ofSession localIndex: UInt32) -> TunnelRoute? {
+        if let known = routes[localIndex], known.snapshot == snapshots { return known.route }
+        let route = withNode { $0.forwarding(ofSession: localIndex) }
+        routes[localIndex] = route.map { (snapshots, $0) }
+        return route
     }
 
     /// Does to one transport packet what the data plane does, and says what the node must know.
     func openPacket(_ bytes: [UInt8], from source: SocketAddress, at now: BootInstant)
         -> [NodeInput]
     {
-        takeForwarding()
-        guard bytes.count >= 32,
-            let (key, session) = sessions[loadLittleEndian32(bytes, at: 4)],
-            let payload = session.open(bytes, at: clock.local(now)), let peer = routes[key]
+        guard bytes.count >= 32 else { return [] }
+        let localIndex = loadLittleEndian32(bytes, at: 4)
+        guard let peer = route(ofSession: localIndex),
+            let session = peer.sessions.first(where: { $0.localIndex == localIndex }),
+            let payload = session.open(bytes, at: clock.local(now))
         else { return [] }
         var inputs: [NodeInput] = []
         if peer.sending !== session {
             inputs.append(.sessionConfirmed(localIndex: session.localIndex))
         }
-        if peer.address != source { inputs.append(.endpointMoved(key, to: source)) }
+        if peer.address != source { inputs.append(.endpointMoved(peer.key, to: source)) }
         if let first = payload.first, first >> 4 != 4, first >> 4 != 6 {
-            inputs.append(.controlFrame(payload, from: key))
+            inputs.append(.controlFrame(payload, from: peer.key))
         }
         return inputs
     }
@@ -171,6 +173,14 @@ final class SimulatedMachine {
         if wakes.second != second { wakes = (second, 0) }
         wakes.count += 1
         return wakes.count
+    }
+}
+
+extension Node {
+    fileprivate mutating func apply<Result>(_ body: (inout Node) throws -> Result) rethrows
+        -> Result
+    {
+        try body(&self)
     }
 }
 

@@ -93,15 +93,18 @@ extension Simulation {
     /// Writes an entry of a user on one machine; `nil` withdraws it.
     package func write(_ value: [UInt8]?, key: String, on index: Int) {
         let machine = machines[index]
-        guard machine.node != nil else { return }
+        guard machine.isUp else { return }
         var actions: [NodeAction] = []
         let clock = machine.clock.now(now)
         do {
             if let value {
-                try machine.node?.put(
-                    bucket: "users", key: key, value: value, at: clock, into: &actions)
+                try machine.withNode {
+                    try $0.put(bucket: "users", key: key, value: value, at: clock, into: &actions)
+                }
             } else {
-                try machine.node?.delete(bucket: "users", key: key, at: clock, into: &actions)
+                try machine.withNode {
+                    try $0.delete(bucket: "users", key: key, at: clock, into: &actions)
+                }
             }
         } catch {
             tell("\(machine.name) refuses to write \(key): \(error)")

@@ -200,9 +200,9 @@ package final class Simulation {
     }
 
     func step(_ machine: SimulatedMachine, _ input: NodeInput) {
-        guard machine.node != nil else { return }
+        guard machine.isUp else { return }
         var actions: [NodeAction] = []
-        machine.node?.receive(input, at: machine.clock.now(now), into: &actions)
+        machine.withNode { $0.receive(input, at: machine.clock.now(now), into: &actions) }
         carryOut(actions, of: machine)
         noteStep(of: machine)
     }
@@ -214,7 +214,8 @@ package final class Simulation {
             machine.node?.fingerprint(into: &fingerprint)
             trace.mix(fingerprint.value)
         }
-        guard let deadline = machine.node?.deadline, deadline != .distantFuture else { return }
+        let next = machine.withNode { $0.deadline }
+        guard let deadline = next, deadline != .distantFuture else { return }
         let time = max(machine.clock.global(deadline), now + .microseconds(1))
         if machine.wakeAt.map({ time < $0 || $0 < now }) ?? true {
             machine.wakeAt = time
@@ -260,7 +261,7 @@ package final class Simulation {
                 break
             }
         }
-        if forwardingChanged { machine.forwardingIsStale = true }
+        if forwardingChanged { machine.snapshots += 1 }
         return true
     }
 
@@ -367,7 +368,8 @@ package final class Simulation {
         if recordsDatagrams { recorded.append((machine.index, bytes, source)) }
         trace.mix(bytes.count)
         var (bytes, source) = (bytes, source)
-        if case .arrived(let inner, let address) = machine.node?.relayed(bytes, from: source) {
+        let relayed = machine.withNode { $0.relayed(bytes, from: source) }
+        if case .arrived(let inner, let address) = relayed {
             (bytes, source) = (inner, address)
         }
         guard bytes.first == 4 else {

@@ -160,6 +160,9 @@ package struct TunnelDevice: Sendable {
         store(peer)
     }
 
+    /// Whose handshake or session this device calls `localIndex`.
+    package func peer(ofIndex localIndex: UInt32) -> StaticPublicKey? { indices[localIndex] }
+
     package func status(of key: StaticPublicKey) -> TunnelStatus? {
         guard let peer = peers[key] else { return nil }
         return TunnelStatus(
