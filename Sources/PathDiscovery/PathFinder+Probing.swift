@@ -229,7 +229,7 @@ extension PathFinder {
         if !path.hasLiveWay(at: now) { streamsMayBeNeeded(at: now) }
         closeIdleDoor(of: node, at: now, into: &actions)
         choose(for: node, at: now, into: &actions)
-        for address in peers[node]?.dueProbes(at: now) ?? [] {
+        for address in peers[node]?.dueProbes(at: now, isOnLink: isOnLink) ?? [] {
             probe(node, at: address, now: now, random: &random, into: &actions)
         }
         if peers[node]?.asksForgottenWay(at: now) != true {

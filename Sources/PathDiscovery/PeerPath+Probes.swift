@@ -6,9 +6,12 @@ import NetAddress
 // so that it makes no way active.
 extension PeerPath {
     /// The ways to probe now, sorted.
-    func dueProbes(at now: BootInstant) -> [SocketAddress] {
+    ///
+    /// - Parameter isOnLink: whether an address is of a network that this machine is part of.
+    func dueProbes(at now: BootInstant, isOnLink: (SocketAddress) -> Bool) -> [SocketAddress] {
         let state = ProbingState(of: self, at: now)
         return ways.filter { address, way in
+            if isSpare(way, at: address, state), isOnLink(address) { return false }
             guard let interval = interval(of: way, at: address, state, now) else { return false }
             return now - (way.lastPing ?? .zero) >= interval
         }.keys.sorted()
@@ -35,6 +38,13 @@ extension PeerPath {
                 && present?.missed == 0
             broken = isDetour ? path.brokenWay : nil
         }
+    }
+
+    /// Whether the way may rest until the one in use is in doubt or data goes out. Only where nothing
+    /// between the ends forgets it.
+    private func isSpare(_ way: Way, at address: SocketAddress, _ state: ProbingState) -> Bool {
+        address != self.address && address.isDirect && way.isSound && way.missed == 0
+            && state.isDirectAndWell && !state.isActive
     }
 
     /// From its last probe to the next one of a way; `nil` for one that is left alone.

@@ -10,18 +10,26 @@ private struct Circle {
     var finders: [PathFinder]
     var random = SeededGenerator(seed: 3)
     var now = BootInstant(nanoseconds: 1_000_000_000)
-    private var flying: [(at: BootInstant, datagram: [UInt8], source: Int, target: Int)] = []
+    private var flying: [(at: BootInstant, datagram: [UInt8], source: SocketAddress, target: Int)] =
+        []
     /// Datagrams by sender since the last ``forget()``.
     private(set) var sent: [Int]
     /// How many of a sender's next datagrams are lost.
     var loses: [Int: Int] = [:]
+    /// By where they went, since the last ``forget()``.
+    private(set) var sentTo: [SocketAddress: Int] = [:]
+    /// Networks in which nothing passes, by the first byte of their addresses.
+    var deadNetworks: Set<UInt32> = []
     /// Pairs between which nothing passes, the smaller number first.
     var cuts: Set<[Int]> = []
     private(set) var selected: [(BootInstant, Int, SocketAddress)] = []
 
     let addresses: [SocketAddress]
+    /// Of a second network between the same machines.
+    let spares: [SocketAddress]
 
-    init(_ count: UInt32 = 3, onOneLink: Bool = true) {
+    init(_ count: UInt32 = 3, onOneLink: Bool = true, hasSpares: Bool = false) {
+        spares = (1...count).map { SocketAddress(ip: .v4(0x2E12_0001 + $0), port: 700) }
         addresses = (1...count).map {
             SocketAddress(ip: .v4(0x2D12_0001 + ($0 << (onOneLink ? 0 : 8))), port: 700)
         }
@@ -34,9 +42,11 @@ private struct Circle {
         for near in finders.indices {
             var actions: [PathAction] = []
             finders[near].networkChanged(
-                local: [addresses[near]], at: now, random: &random, into: &actions)
+                local: [addresses[near]] + (hasSpares ? [spares[near]] : []), at: now,
+                random: &random, into: &actions)
             for far in finders.indices where near != far {
                 finders[near].addCandidate(addresses[far], source: .lan, at: now)
+                if hasSpares { finders[near].addCandidate(spares[far], source: .lan, at: now) }
             }
         }
         run(.seconds(5))
@@ -44,6 +54,7 @@ private struct Circle {
 
     mutating func forget() {
         sent = addresses.map { _ in 0 }
+        sentTo = [:]
         selected = []
     }
 
@@ -72,23 +83,26 @@ private struct Circle {
             if case .selected(_, let address) = action { selected.append((now, sender, address)) }
             guard case .send(let datagram, let target) = action,
                 let (bytes, hop) = finders[sender].route(datagram, to: target),
-                let receiver = addresses.firstIndex(of: hop)
+                let receiver = addresses.firstIndex(of: hop) ?? spares.firstIndex(of: hop)
             else { continue }
             sent[sender] += 1
+            sentTo[hop, default: 0] += 1
             if let count = loses[sender], count > 0 {
                 loses[sender] = count - 1
                 continue
             }
             if cuts.contains([min(sender, receiver), max(sender, receiver)]) { continue }
-            flying.append((now + .milliseconds(20), bytes, sender, receiver))
+            if case .v4(let address) = hop.ip, deadNetworks.contains(address >> 24) { continue }
+            let source = spares.contains(hop) ? spares[sender] : addresses[sender]
+            flying.append((now + .milliseconds(20), bytes, source, receiver))
         }
     }
 
     private mutating func arrive(
-        _ letter: (at: BootInstant, datagram: [UInt8], source: Int, target: Int)
+        _ letter: (at: BootInstant, datagram: [UInt8], source: SocketAddress, target: Int)
     ) {
         var actions: [PathAction] = []
-        let source = addresses[letter.source]
+        let source = letter.source
         if RelayFrame.channel(of: letter.datagram) != nil {
             switch finders[letter.target].relayed(letter.datagram, from: source) {
             case .forward(let next): actions.append(.send(letter.datagram, to: next))
@@ -128,6 +142,31 @@ private struct Circle {
     // Twenty questions and some six or seven answers to questions of the other end.
     #expect((22...28).contains(circle.sent[0]), "\(circle.sent)")
     #expect((22...28).contains(circle.sent[1]), "\(circle.sent)")
+}
+
+/// Two ways on links of their own, one of which is in use: the other one is asked when that one does
+/// not answer, or when there is data, and not before.
+@Test(arguments: [false, true]) func aSpareWayOnALinkRests(hasData: Bool) throws {
+    var circle = Circle(2, hasSpares: true)
+    circle.finders[0].want(circle.node(1), candidates: [], for: .seconds(2_000), at: circle.now)
+    circle.run(.seconds(100))
+    circle.forget()
+    circle.run(.seconds(540))
+    let used = try #require(circle.finders[0].address(of: circle.node(1)))
+    let both = [circle.addresses[1], circle.spares[1]]
+    let spare = try #require(both.first { $0 != used })
+    #expect(both.contains(used) && circle.sentTo[spare] == nil, "\(circle.sentTo)")
+    #expect(circle.sentTo[used, default: 0] > 20, "\(circle.sentTo)")
+
+    if hasData {
+        circle.finders[0].noteActivity(circle.node(1), sent: circle.now, received: circle.now)
+        circle.run(.seconds(2))
+        #expect(circle.sentTo[spare, default: 0] > 0, "data is worth a look at what is spare")
+    }
+    guard case .v4(let address) = used.ip else { return }
+    circle.deadNetworks = [address >> 24]
+    circle.run(.seconds(40)) { $0.finders[0].address(of: $0.node(1)) == spare }
+    #expect(circle.finders[0].address(of: circle.node(1)) == spare)
 }
 
 /// Needed after an hour, the old way is asked at once, and again at once when a question is lost:
