@@ -17,6 +17,8 @@ struct ChannelEnds: Hashable {
 extension PathFinder {
     private static let ownChannelLimit = 1_024
     private static let renewal = Duration.seconds(20)
+    /// Between two requests while the only relay in use may have stopped.
+    private static let doubtfulPause = Duration.seconds(1)
     /// 64 relays; where the nearest of them do not lead there, hardly any other will.
     private static let earlyRequests = 32
 
@@ -36,7 +38,11 @@ extension PathFinder {
         for node: NodeID, at now: BootInstant, random: inout SeededGenerator,
         into actions: inout [PathAction]
     ) {
-        guard let path = peers[node], path.nextRelayRequest <= now else { return }
+        guard let path = peers[node] else { return }
+        let isLate = now - path.lastRelayRequest >= Self.doubtfulPause
+        guard path.nextRelayRequest <= now || isLate && path.mayLoseOnlyRelay(at: now) else {
+            return
+        }
         let isUsed = path.address?.isRelayed == true
         let present = path.address.flatMap { path.ways[$0] }
         let isInDoubt =
@@ -55,6 +61,7 @@ extension PathFinder {
         let turns = (availableRelays(at: now).count + 1) / 2
         let isEarly = path.relayRequests < min(max(5, turns), Self.earlyRequests)
         peers[node]?.relayRequests = hasLiveRelay ? 0 : path.relayRequests + 1
+        peers[node]?.lastRelayRequest = now
         peers[node]?.nextRelayRequest =
             now
             + (hasLiveRelay

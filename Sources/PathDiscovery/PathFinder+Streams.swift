@@ -75,7 +75,7 @@ extension PathFinder {
         let open = sideWays.values.count(where: \.isDialled)
         guard open < StreamSearch.wanted else { return }
         for offset in waits.indices where search.dialling.count < StreamSearch.dialLimit {
-            let dial = waits[(search.rounds + offset) % waits.count]
+            let dial = waits[(search.rounds * StreamSearch.dialLimit + offset) % waits.count]
             guard search.dialling[dial] == nil else { continue }
             search.dialling[dial] = now
             actions.append(.carrier(.connect(dial.address, dial.kind)))

@@ -36,6 +36,7 @@ package struct PeerPath {
     /// Knocking from the usual port failed, or a direct way broke.
     var wishesDoor = false
     var nextRelayRequest = BootInstant.zero
+    var lastRelayRequest = BootInstant.zero
     var relayRequests = 0
 
     /// The body of a member message: the envelope's maximum less header, hint, counters and tag.
@@ -52,6 +53,16 @@ package struct PeerPath {
     func matters(at now: BootInstant) -> Bool { max(wantedUntil, probedUntil) > now }
 
     func hasLiveWay(at now: BootInstant) -> Bool { ways.values.contains { $0.isLive(at: now) } }
+
+    /// A relay carries, it may have stopped, and no other one is known to carry.
+    func mayLoseOnlyRelay(at now: BootInstant) -> Bool {
+        guard let address, address.isRelayed, let present = ways[address], present.missed > 0 else {
+            return false
+        }
+        return !ways.contains { other, way in
+            other != address && way.missed == 0 && way.isLive(at: now)
+        }
+    }
 
     func hasLiveDirectWay(at now: BootInstant) -> Bool {
         ways.contains { $0.key.isDirect && $0.value.isLive(at: now) }

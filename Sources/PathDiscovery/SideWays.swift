@@ -117,6 +117,8 @@ extension PathFinder {
         contacts[standIn] = nil
         for node in peers.keys.sorted() where peers[node]?.ways[standIn] != nil {
             guard var path = peers[node] else { continue }
+            // A stream that led to a member: others are looked for without the pauses of before.
+            search.rounds = 0
             path.ways[standIn] = nil
             path.nextRelayRequest = min(path.nextRelayRequest, now)
             if path.wantedUntil > now { path.nextCheck = now }

@@ -18,7 +18,8 @@ final class SimulatedMachine {
     /// The routers in front of it, its own one first.
     var routers: [NATBox] = []
     var doors = SimulatedDoors()
-    var opensDoors = false
+    var streams = SimulatedStreams()
+    var hasCarrier = false
     var guessesPorts = false
     private(set) var node: Node?
     /// Whether there is a node; asked for each datagram, without a look at the node itself.
@@ -110,7 +111,7 @@ final class SimulatedMachine {
         configuration.clusterRole = role
         configuration.usesLocalDiscovery = usesLocalDiscovery
         configuration.dht = DHTChoice(mode: usesDHT ? .private : .off)
-        configuration.hasCarrier = opensDoors
+        configuration.hasCarrier = hasCarrier
         configuration.guessesPorts = guessesPorts
         configuration.hasClusterData = disk.datastore != .none
         configuration.keepsFoundingLog = keepsLog
@@ -129,6 +130,7 @@ final class SimulatedMachine {
         inbox = SimulatedInbox()
         actionsUntilCrash = nil
         doors = SimulatedDoors()
+        streams = SimulatedStreams()
         host.powerOff()
     }
 

@@ -42,14 +42,14 @@ struct SimulatedDoors {
     }
 }
 
-/// What a machine's carrier does: further UDP ports. Nobody listens for streams here.
+/// What a machine's carrier does.
 extension Simulation {
     func carry(_ order: CarrierOrder, of machine: SimulatedMachine) {
         switch order {
         case .connect(let address, let kind):
-            tellCarrier(.failed(address, kind), to: machine)
-        case .disconnect:
-            break
+            connect(machine, to: address, kind)
+        case .disconnect(let standIn):
+            disconnect(standIn, of: machine)
         case .openDoor(let id):
             tellCarrier(.doorOpened(id, port: machine.doors.open(id)), to: machine)
         case .closeDoor(let id):
@@ -60,10 +60,11 @@ extension Simulation {
         }
     }
 
-    private func tellCarrier(_ report: CarrierReport, to machine: SimulatedMachine) {
-        add(
-            .carrier(machine: machine.index, life: machine.life, report),
-            after: .microseconds(100))
+    func tellCarrier(
+        _ report: CarrierReport, to machine: SimulatedMachine,
+        after delay: Duration = .microseconds(100)
+    ) {
+        add(.carrier(machine: machine.index, life: machine.life, report), after: delay)
     }
 
     /// A datagram came to a further port.

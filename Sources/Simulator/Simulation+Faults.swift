@@ -128,6 +128,7 @@ extension Simulation {
         guard machine.isUp else { return }
         tell("\(machine.name) stops")
         noteClaim(of: machine)
+        endStreams(of: machine)
         machine.stop()
     }
 

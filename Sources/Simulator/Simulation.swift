@@ -26,6 +26,8 @@ package final class Simulation {
     var partition: Set<Int> = []
     /// Two machines that do not reach each other, though both reach all others.
     var separated: Set<Int> = []
+    /// Whose networks let no UDP in or out.
+    var withoutUDP: Set<Int> = []
     var diskLosses = 0
     /// From whom to whom the first initiation is lost already.
     private var initiationsLost: Set<[Int]> = []
@@ -72,7 +74,8 @@ package final class Simulation {
                 machines[index].settle(
                     behind: index < options.nats.count ? options.nats[index] : nil,
                     acceptingInput: options.routersAcceptInput)
-                machines[index].opensDoors = options.routersAcceptInput || options.guessesPorts
+                machines[index].hasCarrier =
+                    options.routersAcceptInput || options.guessesPorts || options.usesStreams
                 machines[index].guessesPorts = options.guessesPorts
             }
             queue.add(.start(machine: index), at: now + delay)
@@ -267,9 +270,13 @@ package final class Simulation {
 
     // MARK: - Network
 
-    private func isCut(_ first: Int, _ second: Int) -> Bool {
+    func isCut(_ first: Int, _ second: Int) -> Bool {
         partition.contains(first) != partition.contains(second)
             || separated.contains(first) && separated.contains(second)
+    }
+
+    private func hasNoUDP(_ first: Int, _ second: Int) -> Bool {
+        withoutUDP.contains(first) || withoutUDP.contains(second)
     }
 
     /// - Parameters:
@@ -280,7 +287,10 @@ package final class Simulation {
         door: UInt16? = nil, arrives: Bool = true
     ) {
         if target.isStandIn {
-            guard let guest = sender.doors.guests[target] else { return }
+            guard let guest = sender.doors.guests[target] else {
+                sendInStream(bytes, from: sender, by: target)
+                return
+            }
             transmit(bytes, from: sender, to: guest.remote, door: guest.port)
             return
         }
@@ -288,7 +298,8 @@ package final class Simulation {
         let source = outside(of: sender, to: target, door: door)
         // What is lost beyond the routers was let out by the first and never seen by the second.
         guard arrives, let place = machine(at: target.ip),
-            !isCut(sender.index, place.index), !chance(faults.loss),
+            !isCut(sender.index, place.index), !hasNoUDP(sender.index, place.index),
+            !chance(faults.loss),
             !isLostInitiation(bytes, from: sender.index, to: place.index),
             let port = innerPort(of: place, at: target, from: source)
         else { return }
@@ -313,7 +324,7 @@ package final class Simulation {
     }
 
     /// The machine to which this address leads.
-    private func machine(at ip: IPAddress) -> SimulatedMachine? {
+    func machine(at ip: IPAddress) -> SimulatedMachine? {
         if let known = places[ip], machines[known].outerAddress == ip { return machines[known] }
         let found = machines.first { $0.outerAddress == ip }
         places[ip] = found?.index

@@ -27,6 +27,8 @@ package struct SimulationOptions: Sendable {
     package var nats: [SimulatedNAT?] = []
     /// The routers take what comes to themselves, and the machines may open further ports.
     package var routersAcceptInput = false
+    /// The machines may open streams to those with a public address.
+    package var usesStreams = false
     /// The machines may try many ports of each other's NATs, and open as many.
     package var guessesPorts = false
     /// Machines start at random moments of this span.
