@@ -78,8 +78,10 @@ struct LibtorrentCrowd: Sendable {
         sessions = [lt.session({**options, "listen_interfaces": address}) for address in own]
         first = sessions[0]
 
+        start = time.time()
+
         def say(*words):
-            print(*words, flush=True)
+            print(*words, f"after {time.time() - start:.1f} s", flush=True)
 
         def expanded(seed):
             half = bytearray(hashlib.sha512(seed).digest())
