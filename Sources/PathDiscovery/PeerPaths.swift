@@ -13,6 +13,7 @@ struct PeerPaths {
 
     subscript(node: NodeID) -> PeerPath? {
         get { paths[node] }
+        // In place: with `set` every change would copy the member's ways.
         _modify {
             defer { noteDue(of: node) }
             yield &paths[node]
