@@ -21,6 +21,8 @@ final class K0sDriver: DatastoreDriver {
     private let settings: K0sSettings
     private let directory: String
     private let interrupt: Int32
+    /// A server's.
+    private let control: K3sControl
 
     /// Milliseconds.
     private static let limit = 20_000
@@ -29,10 +31,10 @@ final class K0sDriver: DatastoreDriver {
         self.settings = settings
         self.directory = directory
         self.interrupt = interrupt
-        place = KubernetesPlace(
-            K3sControl(
-                program: locateProgram(settings.program) ?? settings.program,
-                kubeconfig: settings.dataDirectory + "/pki/admin.conf", interrupt: interrupt))
+        control = K3sControl(
+            program: settings.program, kubeconfig: settings.dataDirectory + "/pki/admin.conf",
+            interrupt: interrupt)
+        place = KubernetesPlace(control)
     }
 
     let name = "k0s"
@@ -87,10 +89,7 @@ final class K0sDriver: DatastoreDriver {
             removeFile(tokenFile)
             return
         }
-        let result = kubectl(record, ["get", "--raw=/readyz"])
-        guard result.succeeded, result.output.hasPrefix("ok") else {
-            throw HostFailure("the API server is not ready: \(result.problem)")
-        }
+        try control.checkReadiness()
     }
 
     /// Controllers are etcd's members, with the Node at the same address; the other Nodes are

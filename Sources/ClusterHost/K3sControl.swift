@@ -3,6 +3,7 @@ import MeshBase
 
 /// The `kubectl` within K3s or k0s, run with a kubeconfig file.
 struct K3sControl {
+    /// Looked up with every call: it may be installed later.
     let program: String
     let kubeconfig: String
     /// Ends a running command when readable.
@@ -82,7 +83,7 @@ struct K3sControl {
     func run(_ words: [String], limit: Int) -> CommandOutput {
         runCommand(
             [
-                program, "kubectl", "--kubeconfig", kubeconfig,
+                locateProgram(program) ?? program, "kubectl", "--kubeconfig", kubeconfig,
                 "--request-timeout=\(limit / 1000)s",
             ] + words, limit: limit + 2_000, interrupt: interrupt)
     }

@@ -240,7 +240,7 @@ final class K3sDriver: DatastoreDriver {
         _ k3s: K3sSettings, _ role: DatastoreRole, _ interrupt: Int32
     ) -> K3sControl {
         K3sControl(
-            program: locateProgram(k3s.program) ?? k3s.program,
+            program: k3s.program,
             kubeconfig: role == .server ? k3s.kubeconfig : k3s.agentKubeconfig,
             interrupt: interrupt)
     }

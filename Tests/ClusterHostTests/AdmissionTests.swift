@@ -6,12 +6,6 @@ import MeshBase
 import NetAddress
 import Testing
 
-private func write(_ path: String, _ text: String) {
-    guard let file = fopen(path, "w") else { return }
-    fputs(text, file)
-    fclose(file)
-}
-
 /// Two servers of one cluster are asked at the same time, each by another machine.
 ///
 /// The cluster is a program that keeps Nodes, and the one reservation, in files.

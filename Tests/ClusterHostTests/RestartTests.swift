@@ -61,12 +61,6 @@ import Testing
         private var cluster: String { scratch.path + "/cluster" }
         private var program: String { scratch.path + "/datastore" }
 
-        private func write(_ path: String, _ text: String) {
-            guard let file = fopen(path, "w") else { return }
-            fputs(text, file)
-            fclose(file)
-        }
-
         /// A life of the daemon.
         func daemon() -> ClusterExecutor {
             var settings = settings(cluster, key: 81)

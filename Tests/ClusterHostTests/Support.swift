@@ -42,6 +42,12 @@ final class ScratchDirectory {
     deinit { run(["/bin/rm", "-rf", path]) }
 }
 
+func write(_ path: String, _ text: String) {
+    guard let file = fopen(path, "w") else { return }
+    fputs(text, file)
+    fclose(file)
+}
+
 /// Runs a program and returns its exit code and what it printed.
 @discardableResult
 func run(_ arguments: [String]) -> (status: Int32, output: String) {

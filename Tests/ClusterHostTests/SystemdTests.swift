@@ -50,12 +50,6 @@ import Testing
             write(etc + "/edgevpn.service", unit("notify"))
         }
 
-        func write(_ path: String, _ text: String) {
-            guard let file = fopen(path, "w") else { return }
-            fputs(text, file)
-            fclose(file)
-        }
-
         func read(_ path: String) -> String { run(["/bin/cat", path]).output }
 
         /// What systemctl was told, but for questions.
@@ -109,7 +103,7 @@ import Testing
         // Active for a while: what is left counts from that moment.
         var time = timespec()
         clock_gettime(CLOCK_MONOTONIC, &time)
-        machine.write(
+        write(
             machine.scratch.path + "/entered", "\((max(time.tv_sec, 100) - 50) * 1_000_000)\n")
         machine.service.extend(to: bootTime() + .seconds(600))
         let renewed = try #require(seconds(machine.read(machine.bound), "RuntimeMaxSec"))

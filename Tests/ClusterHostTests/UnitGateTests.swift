@@ -36,12 +36,6 @@ import Testing
                 """)
         }
 
-        func write(_ path: String, _ text: String) {
-            guard let file = fopen(path, "w") else { return }
-            fputs(text, file)
-            fclose(file)
-        }
-
         /// K3s' decision table asks for this directory.
         func addData() { run(["/bin/mkdir", "-p", server + "/db/etcd/member/wal"]) }
 
@@ -76,7 +70,7 @@ import Testing
         // A cluster that somebody founded by hand.
         machine.addData()
         #expect(!machine.mayStart())
-        machine.write(machine.cluster + "/record", "nonsense\n")
+        write(machine.cluster + "/record", "nonsense\n")
         #expect(!machine.mayStart())
     }
 
@@ -86,7 +80,7 @@ import Testing
         machine.addData()
         #expect(machine.mayStart())
         #expect(!machine.mayStart(.agent))
-        machine.write(machine.server + "/db/etcd/tombstone", "")
+        write(machine.server + "/db/etcd/tombstone", "")
         #expect(!machine.mayStart(), "it was removed")
     }
 
@@ -106,28 +100,28 @@ import Testing
         // The drop-in overrules the main file, and what comes behind it says the same.
         let main = machine.scratch.path + "/etc/config.yaml"
         let late = machine.scratch.path + "/etc/config.yaml.d/95-late.yaml"
-        machine.write(main, "cluster-cidr: 10.99.0.0/16\nnode-label: [a=b]\n")
-        machine.write(late, "cluster-cidr: '10.52.0.0/16'\n")
+        write(main, "cluster-cidr: 10.99.0.0/16\nnode-label: [a=b]\n")
+        write(late, "cluster-cidr: '10.52.0.0/16'\n")
         #expect(machine.mayStart())
-        machine.write(late, "cluster-cidr: 10.98.0.0/16\n")
+        write(late, "cluster-cidr: 10.98.0.0/16\n")
         guard case .refused(let reason) = machine.verdict() else {
             Issue.record("a later file changed what all servers share")
             return
         }
         #expect(reason.contains("`cluster-cidr`") && reason.contains("genesis record"), "\(reason)")
-        machine.write(late, "")
+        write(late, "")
         #expect(machine.mayStart())
         // What the founder left at K3s' default stays there.
-        machine.write(main, "flannel-backend: host-gw\n")
+        write(main, "flannel-backend: host-gw\n")
         #expect(!machine.mayStart())
-        machine.write(main, "")
-        machine.write(machine.cluster + "/settings", "cluster-cidr: 10.53.0.0/16\n")
+        write(main, "")
+        write(machine.cluster + "/settings", "cluster-cidr: 10.53.0.0/16\n")
         #expect(!machine.mayStart(), "the settings on this machine are not the certified ones")
 
         // An older release's record says nothing of them.
         let older = Machine(phase: "server", caHash: rightHash)
         older.addData()
-        older.write(older.scratch.path + "/etc/config.yaml", "flannel-backend: host-gw\n")
+        write(older.scratch.path + "/etc/config.yaml", "flannel-backend: host-gw\n")
         #expect(older.mayStart())
     }
 
